@@ -1,0 +1,70 @@
+"""What can go wrong by a user's doing, one class a kind, each with its exit code.
+
+Every message is one or more plain sentences that say what was wrong and what to do. The command line prints
+it behind ``fastnn:`` and ends with the class's ``exit_code``; a library user catches the class, or
+:class:`FastnnError` for all of them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "ArgumentError",
+    "DataError",
+    "DeviceError",
+    "Diverged",
+    "FastnnError",
+    "ModelError",
+    "OutputError",
+    "did_you_mean",
+]
+
+
+class FastnnError(Exception):
+    """Base of all errors of this package."""
+
+    exit_code = 1
+
+
+class OutputError(FastnnError, OSError):
+    """A file that was to be written cannot be written."""
+
+
+class ArgumentError(FastnnError, ValueError):
+    """An argument or a combination of arguments makes no sense."""
+
+    exit_code = 2
+
+
+class DeviceError(FastnnError, RuntimeError):
+    """The device that was asked for is unknown or cannot be used."""
+
+    exit_code = 3
+
+
+class DataError(FastnnError, ValueError):
+    """Data are missing, malformed, or do not fit the network."""
+
+    exit_code = 4
+
+
+class ModelError(FastnnError, ValueError):
+    """A model file is missing, malformed, or of a kind this version cannot read."""
+
+    exit_code = 4
+
+
+class Diverged(FastnnError, ArithmeticError):
+    """Training left the finite numbers."""
+
+    exit_code = 5
+
+
+def did_you_mean(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return the sentences for an unknown name: the nearest known one, if any, and the whole list."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown {kind} {name!r}.{hint}  known: {', '.join(known)}"
