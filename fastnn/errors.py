@@ -1,8 +1,8 @@
 """What can go wrong by a user's doing, one class a kind, each with its exit code.
 
-Every message is one or more plain sentences that say what was wrong and what to do. The command line prints
-it behind ``fastnn:`` and ends with the class's ``exit_code``; a library user catches the class, or
-:class:`FastnnError` for all of them.
+Every message is one or more plain sentences that say what was wrong and what to do. The command
+line prints it behind ``fastnn:`` and ends with the class's ``exit_code``; a library user catches
+the class, or :class:`FastnnError` for all of them.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Diverged(FastnnError, ArithmeticError):
 
 
 def did_you_mean(kind: str, name: str, known: Iterable[str]) -> str:
-    """Return the sentences for an unknown name: the nearest known one, if any, and the whole list."""
+    """Return the sentences for an unknown name: the nearest known one, if any, and all."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,153 @@
+"""The specification: every kernel in a few lines of NumPy that read like the text.
+
+Samples are rows. With m samples in a mini-batch and layers of n_in and n_out units::
+
+    a_prev (m, n_in)    w (n_out, n_in)    b (n_out,)    a, y, delta (m, n_out)
+
+A C-ordered (m, n) matrix has the very bytes of the text's (n, m) matrix with samples as columns, so
+``a.T`` is the text's A. The functions return new arrays and compute in the precision they are
+given; a device writes into buffers instead, and the conformance suite compares it with these in
+float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+
+LEAK = 0.01  # the slope of leaky-relu below zero
+
+
+def softmax(z: Array) -> Array:
+    """a_j = exp(z_j) / Σ_k exp(z_k), each row shifted by its maximum so that nothing overflows."""
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    a: Array = e / e.sum(axis=1, keepdims=True)
+    return a
+
+
+# σ(z). The sigmoid as a tanh is exact and cannot overflow.
+SIGMA: dict[str, Callable[[Array], Array]] = {
+    "sigmoid": lambda z: 0.5 * np.tanh(0.5 * z) + 0.5,
+    "tanh": np.tanh,
+    "relu": lambda z: np.maximum(z, 0),
+    "leaky-relu": lambda z: np.where(z > 0, z, LEAK * z),
+    "identity": lambda z: z,
+    "softmax": softmax,
+}
+
+# σ′(z), written with a = σ(z), so that z need not be kept. Softmax couples its units and has no
+# such factor.
+SIGMA_PRIME: dict[str, Callable[[Array], Array]] = {
+    "sigmoid": lambda a: a * (1 - a),
+    "tanh": lambda a: 1 - a * a,
+    "relu": lambda a: (a > 0).astype(a.dtype),
+    "leaky-relu": lambda a: np.where(a > 0, 1, LEAK).astype(a.dtype),
+    "identity": np.ones_like,
+}
+
+# Costs made for one output activation: σ′ cancels against ∇_a C, and BP1 is the plain difference a
+# - y.
+MATCHED = {"cross-entropy": "sigmoid", "log-likelihood": "softmax"}
+
+# The other costs: ∇_a C = factor · (a - y).
+GRADIENT_FACTOR = {"quadratic": 1, "squared-error": 2}
+
+
+def gather(rows: Array, order: Array, start: int, stop: int, scale: float) -> Array:
+    """out[i] = scale · rows[order[start + i]].
+
+    rows (n, k) of bytes or floats, order (n,) -> (stop - start, k)
+    """
+    return scale * rows[order[start:stop]]
+
+
+def matmul(
+    a: Array,
+    b: Array,
+    out: Array,
+    *,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    alpha: float = 1.0,
+    beta: float = 0.0,
+) -> Array:
+    """out ← alpha · op(a) op(b) + beta · out, where op may transpose; beta = 0 overwrites any NaN.
+
+    op(a) (m, k), op(b) (k, n) -> (m, n)
+    """
+    product = alpha * (a.T if transpose_a else a) @ (b.T if transpose_b else b)
+    return product + beta * out if beta else product
+
+
+def activate(z: Array, b: Array, activation: str) -> Array:
+    """a = σ(z + b).
+
+    z (m, n), b (n,) -> (m, n)
+    """
+    return SIGMA[activation](z + b)
+
+
+def hadamard(d: Array, a: Array, activation: str) -> Array:
+    """d ⊙ σ′(z), with a = σ(z).
+
+    d, a (m, n) -> (m, n)
+    """
+    return d * SIGMA_PRIME[activation](a)
+
+
+def sum_rows(delta: Array, out: Array, *, alpha: float = 1.0, beta: float = 0.0) -> Array:
+    """out ← alpha · Σ_i delta_i + beta · out; beta = 0 overwrites any NaN.
+
+    delta (m, n) -> (n,)
+    """
+    total: Array = alpha * delta.sum(axis=0)
+    return total + beta * out if beta else total
+
+
+def forward(a_prev: Array, w: Array, b: Array, activation: str) -> Array:
+    """a = σ(a_prev wᵀ + b).
+
+    a_prev (m, n_in), w (n_out, n_in), b (n_out,) -> (m, n_out)
+    """
+    return activate(a_prev @ w.T, b, activation)
+
+
+def output_delta(a: Array, y: Array, activation: str, cost: str) -> Array:
+    """BP1: δ^L = ∇_a C ⊙ σ′(z^L), of each sample's own cost.
+
+    a, y (m, n_out) -> (m, n_out)
+    """
+    if cost in MATCHED:
+        return a - y
+    return hadamard(GRADIENT_FACTOR[cost] * (a - y), a, activation)
+
+
+def propagate_delta(delta: Array, w: Array, a: Array, activation: str) -> Array:
+    """BP2: δ^l = (δ^{l+1} w^{l+1}) ⊙ σ′(z^l).
+
+    delta (m, n_out), w (n_out, n_in), a (m, n_in) -> (m, n_in)
+    """
+    return hadamard(delta @ w, a, activation)
+
+
+def gradient(delta: Array, a_prev: Array, scale: float) -> tuple[Array, Array]:
+    """BP4, BP3: ∂C/∂w = scale · δᵀ a_prev, ∂C/∂b = scale · Σ_i δ_i; scale = 1/m for m samples.
+
+    delta (m, n_out), a_prev (m, n_in) -> (n_out, n_in), (n_out,)
+    """
+    return scale * delta.T @ a_prev, scale * delta.sum(axis=0)
+
+
+def descend(
+    w: Array, b: Array, delta: Array, a_prev: Array, rate: float, shrink: float
+) -> tuple[Array, Array]:
+    """w ← shrink · w - rate · δᵀ a_prev, b ← b - rate · Σ_i δ_i; rate = η/m for m samples.
+
+    w (n_out, n_in), b (n_out,), delta (m, n_out), a_prev (m, n_in) -> the new w and b
+    """
+    return shrink * w - rate * delta.T @ a_prev, b - rate * delta.sum(axis=0)
