@@ -1,0 +1,47 @@
+"""Arguments are checked once, at the boundary; inside, they are trusted."""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from typing import Any
+
+from fastnn.errors import ArgumentError
+
+__all__ = ["fits_memory", "positive_number", "whole_number"]
+
+
+def whole_number(name: str, value: Any, least: int) -> int:
+    """Return the value as an int, or raise an ArgumentError that says what it must be."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or number < least:
+        raise ArgumentError(f"{name} must be a whole number, {least} or more, not {value!r}")
+    return number
+
+
+def positive_number(name: str, value: Any) -> float:
+    """Return the value as a float, or raise an ArgumentError unless it is finite and above zero."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise ArgumentError(f"{name} must be a number above 0, not {value!r}")
+    return number
+
+
+def fits_memory(what: str, needed: int) -> None:
+    """Raise an ArgumentError if so many bytes exceed this machine's memory, where that is known."""
+    try:
+        present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return
+    if needed > present:
+        raise ArgumentError(
+            f"{what} would take {needed / 1e9:,.1f} GB of memory; "
+            f"this machine has {present / 1e9:,.1f} GB"
+        )
