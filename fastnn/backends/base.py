@@ -1,0 +1,226 @@
+"""The contract between the network and a device.
+
+Above this line an array is an opaque handle: no operators, no slicing, no ``.shape``. A device
+gives the four crossings and six kernels marked abstract below; everything else has a default
+written over those, which a device replaces where it can do better. What each kernel computes is
+specified by the function of the same name in :mod:`fastnn.kernels.reference`, and proven by
+:class:`fastnn.testing.BackendConformance`.
+
+Rules for kernels: write ``out`` and nothing else, allocate nothing on the device, never wait for
+it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+__all__ = ["Array", "Backend", "Layer", "Plan", "Step"]
+
+Array: TypeAlias = Any  # a device's own array
+Shape: TypeAlias = tuple[int, ...]
+
+
+class Layer(NamedTuple):
+    """One layer on its device: a = σ(a_prev wᵀ + b)."""
+
+    w: Array  # (n_out, n_in)
+    b: Array  # (n_out,)
+    activation: str
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """All that a step needs to know: what is trained, and on what.
+
+    Attributes
+    ----------
+    layers
+        From the first hidden layer to the output layer. Their arrays are updated in place.
+    sizes
+        Units of every layer, the input first.
+    cost
+        The name of the cost.
+    inputs
+        Samples as rows (n, sizes[0]) on the device, bytes or floats.
+    scale
+        What the rows are multiplied by on their way into the network: 1/255 for bytes, else 1.
+    targets
+        One row a sample (n, sizes[-1]) on the device, one-hot, as bytes.
+    n
+        The number of samples.
+    batch_size
+        Samples in a mini-batch; the last of an epoch may be smaller.
+    """
+
+    layers: tuple[Layer, ...]
+    sizes: tuple[int, ...]
+    cost: str
+    inputs: Array
+    scale: float
+    targets: Array
+    n: int
+    batch_size: int
+
+
+class Step(Protocol):
+    """Training on consecutive mini-batches of an order, however a device likes to do it."""
+
+    @property
+    def name(self) -> str:
+        """What the history, the JSON and the benchmarks call this step."""
+        ...
+
+    @property
+    def stride(self) -> int:
+        """How many mini-batches one call may take at the most."""
+        ...
+
+    def __call__(self, order: Array, start: int, stop: int, rate: float, shrink: float) -> None:
+        """Train on the samples order[start:stop], cut into mini-batches of the plan's size.
+
+        Each mini-batch of m samples does w ← shrink · w - rate · ∂C/∂w and b ← b - rate · ∂C/∂b,
+        with the gradient averaged over its own m samples, also where m is what was left over at the
+        end. ``order`` lies on the device. The layers hold the new parameters when the work that was
+        enqueued is done.
+        """
+        ...
+
+
+class Backend(ABC):
+    """A device that can train: subclass it, register the class, prove it by the conformance suite.
+
+    Parameters
+    ----------
+    index
+        Which of several devices of the kind; None for the default one.
+    dtype
+        "float32" or "float64": the precision of parameters and of everything computed.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, index: int | None = None, dtype: DTypeLike = "float32") -> None:
+        self.index = index
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+
+    @classmethod
+    def unavailable(cls, index: int | None = None) -> str | None:
+        """Return None, or a sentence that says why it cannot be used. Cheap; never raises."""
+        return None if index in (None, 0) else f"{cls.name} has no device number {index}."
+
+    @property
+    def detail(self) -> str:
+        """What this device is, for a person: library, version, model."""
+        return ""
+
+    # The only crossings between host and device
+    # ----------------------------------------------------------
+
+    @abstractmethod
+    def asarray(self, host: NDArray[Any]) -> Array:
+        """Return the host array on the device, its dtype kept. It may share the host's memory."""
+
+    @abstractmethod
+    def to_numpy(self, array: Array) -> NDArray[Any]:
+        """Return a copy on the host, once everything enqueued before is done."""
+
+    @abstractmethod
+    def empty(self, shape: Shape, dtype: DTypeLike) -> Array:
+        """Return a C-ordered array of undefined content."""
+
+    @abstractmethod
+    def views(self, flat: Array, shapes: Sequence[Shape]) -> list[Array]:
+        """Return consecutive pieces of a flat array, each in its shape, sharing its memory."""
+
+    def synchronize(self) -> None:
+        """Wait until everything enqueued is done. A device that computes at once needs none."""
+        return
+
+    # Kernels every device gives
+    # ---------------------------------------------------------------------------
+
+    @abstractmethod
+    def gather(
+        self, rows: Array, order: Array, start: int, stop: int, scale: float, out: Array
+    ) -> None:
+        """out[i] = scale · rows[order[start + i]]; rows are uint8 or of the backend's dtype."""
+
+    @abstractmethod
+    def matmul(
+        self,
+        a: Array,
+        b: Array,
+        out: Array,
+        *,
+        transpose_a: bool = False,
+        transpose_b: bool = False,
+        alpha: float = 1.0,
+        beta: float = 0.0,
+    ) -> None:
+        """out ← alpha · op(a) op(b) + beta · out; beta = 0 overwrites whatever was there."""
+
+    @abstractmethod
+    def sum_rows(self, delta: Array, out: Array, *, alpha: float = 1.0, beta: float = 0.0) -> None:
+        """out ← alpha · Σ_i delta_i + beta · out; beta = 0 overwrites whatever was there."""
+
+    @abstractmethod
+    def activate(self, b: Array, activation: str, out: Array) -> None:
+        """out ← σ(out + b), b added to every row."""
+
+    @abstractmethod
+    def hadamard(self, a: Array, activation: str, out: Array) -> None:
+        """out ← out ⊙ σ′(z), with a = σ(z)."""
+
+    @abstractmethod
+    def output_delta(self, a: Array, y: Array, activation: str, cost: str, out: Array) -> None:
+        """BP1: out = ∇_a C ⊙ σ′(z^L)."""
+
+    # Kernels with a default
+    # -------------------------------------------------------------------------------
+
+    def forward(self, a_prev: Array, w: Array, b: Array, activation: str, out: Array) -> None:
+        """out = σ(a_prev wᵀ + b)."""
+        self.matmul(a_prev, w, out, transpose_b=True)
+        self.activate(b, activation, out)
+
+    def propagate_delta(
+        self, delta: Array, w: Array, a: Array, activation: str, out: Array
+    ) -> None:
+        """BP2: out = (δ^{l+1} w^{l+1}) ⊙ σ′(z^l)."""
+        self.matmul(delta, w, out)
+        self.hadamard(a, activation, out)
+
+    def gradient(
+        self, delta: Array, a_prev: Array, scale: float, out_w: Array, out_b: Array
+    ) -> None:
+        """BP4 and BP3: out_w = scale · δᵀ a_prev, out_b = scale · Σ_i δ_i; scale = 1/m."""
+        self.matmul(delta, a_prev, out_w, transpose_a=True, alpha=scale)
+        self.sum_rows(delta, out_b, alpha=scale)
+
+    def descend(
+        self, w: Array, b: Array, delta: Array, a_prev: Array, rate: float, shrink: float
+    ) -> None:
+        """w ← shrink · w - rate · δᵀ a_prev, b ← b - rate · Σ_i δ_i; rate = η/m.
+
+        Plain gradient descent as one GEMM straight into w, with no buffer for the gradient.
+        """
+        self.matmul(delta, a_prev, w, transpose_a=True, alpha=-rate, beta=shrink)
+        self.sum_rows(delta, b, alpha=-rate, beta=1.0)
+
+    # The take-over
+    # ----------------------------------------------------------------------------------------
+
+    def fused_step(self, plan: Plan) -> Step | None:
+        """Return a step that takes many mini-batches a call, or None for what is not supported.
+
+        What the device does not support it declines here, by None; a step that fails later is an
+        error. The conformance suite holds every fused step against the plain one of
+        :mod:`fastnn.backprop`.
+        """
+        return None

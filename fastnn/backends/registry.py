@@ -1,0 +1,165 @@
+"""Which devices there are, and how a name becomes one.
+
+Built-in devices stand in a table of "module:Class" and are imported when asked for. Others register
+an entry point in the group ``fastnn.backends``: its name is the device's, its value the backend's
+class. The environment variable FASTNN_DISABLE_PLUGINS=1 leaves them out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Literal
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from fastnn.backends.base import Backend
+from fastnn.errors import ArgumentError, DeviceError, did_you_mean
+
+__all__ = ["GROUP", "DeviceReport", "device", "devices"]
+
+GROUP = "fastnn.backends"
+
+BUILT_IN = {"numpy": "fastnn.backends.numpy_cpu:NumpyBackend"}
+# What "cpu" and "auto" try, best first.
+CPU = ("numpy",)
+AUTO = CPU
+
+
+@dataclass(frozen=True)
+class DeviceReport:
+    """One line of ``fastnn devices``: ``reason`` is None where the device can be used."""
+
+    name: str
+    source: Literal["built in", "plug-in"]
+    detail: str
+    reason: str | None
+
+
+def device(spec: str | Backend = "auto", dtype: DTypeLike | None = None) -> Backend:
+    """Return the backend that a name stands for.
+
+    Parameters
+    ----------
+    spec
+        "auto" (the best usable device), "cpu" (the best one on the CPU), a device's name ("numpy"),
+        a name with a number ("cuda:1"), or a backend, which is returned as it is.
+    dtype
+        "float32" (the default) or "float64".
+
+    Raises
+    ------
+    DeviceError
+        If the device is unknown, broken, or cannot be used here. Only "auto" and "cpu" look for
+        another.
+    ArgumentError
+        If dtype is neither of the two, or differs from that of the backend given.
+    """
+    if isinstance(spec, Backend):
+        if dtype is not None and np.dtype(dtype) != spec.dtype:
+            raise ArgumentError(f"the backend given computes in {spec.dtype}, not in {dtype}")
+        return spec
+    if not isinstance(spec, str):
+        raise ArgumentError(f"a device is a name or a Backend, not {type(spec).__name__}")
+    dtype = _checked_dtype("float32" if dtype is None else dtype)
+    if spec in ("auto", "cpu"):
+        return _first_usable(AUTO if spec == "auto" else CPU, dtype)
+    name, colon, number = spec.partition(":")
+    if colon and not (number.isascii() and number.isdigit()):
+        raise DeviceError(f"device {spec!r}: behind the colon stands a number, as in 'cuda:1'")
+    cls = _load(name)
+    index = int(number) if colon else None
+    reason = cls.unavailable(index)
+    if reason is not None:
+        raise DeviceError(
+            f"device {spec!r} cannot be used: {reason}\n"
+            f"  usable here: {', '.join(usable()) or 'none'}.  "
+            "Try --device cpu, or `fastnn devices` for the reasons."
+        )
+    return cls(index, dtype)
+
+
+def devices() -> list[DeviceReport]:
+    """Return a report on every device that is built in or registered, the broken ones included."""
+    return [_report(name) for name in (*BUILT_IN, *sorted(_plug_ins().keys() - BUILT_IN.keys()))]
+
+
+def usable() -> list[str]:
+    """Return the names of the devices that can be used here."""
+    return [report.name for report in devices() if report.reason is None]
+
+
+def _checked_dtype(dtype: DTypeLike) -> np.dtype[np.floating]:
+    for floats in (np.dtype("float32"), np.dtype("float64")):
+        with suppress(TypeError):  # from what names no dtype at all
+            if floats == dtype:
+                return floats
+    raise ArgumentError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
+
+
+def _first_usable(names: tuple[str, ...], dtype: DTypeLike) -> Backend:
+    reasons = []
+    for name in names:
+        cls = _load(name)
+        reason = cls.unavailable()
+        if reason is None:
+            return cls(None, dtype)
+        reasons.append(f"{name}: {reason}")
+    raise DeviceError("no device can be used here.\n  " + "\n  ".join(reasons))
+
+
+def _plug_ins() -> dict[str, list[EntryPoint]]:
+    found: dict[str, list[EntryPoint]] = {}
+    if os.environ.get("FASTNN_DISABLE_PLUGINS") != "1":
+        for entry in entry_points(group=GROUP):
+            # The same installation can be seen twice, through two entries of sys.path.
+            if entry not in found.setdefault(entry.name, []):
+                found[entry.name].append(entry)
+    return found
+
+
+def _entries(name: str) -> Iterator[EntryPoint]:
+    if name in BUILT_IN:
+        yield EntryPoint(name, BUILT_IN[name], GROUP)
+    yield from _plug_ins().get(name, [])
+
+
+def _load(name: str) -> type[Backend]:
+    """Import the class of a device, or say in a DeviceError why that is impossible."""
+    entries = list(_entries(name))
+    if not entries:
+        known = {*BUILT_IN, *_plug_ins(), "auto", "cpu"}
+        raise DeviceError(did_you_mean("device", name, known))
+    if len(entries) > 1:
+        claims = " and ".join(entry.value for entry in entries)
+        raise DeviceError(f"device {name!r} is claimed by {claims}; uninstall all but one")
+    try:
+        cls = entries[0].load()
+    except Exception as error:  # another's code may fail in any way; it must not take us along
+        raise DeviceError(
+            f"device {name!r} is broken: {entries[0].value} cannot be loaded "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    if not (isinstance(cls, type) and issubclass(cls, Backend)):
+        raise DeviceError(f"device {name!r} is broken: {entries[0].value} is no Backend class")
+    missing = sorted(getattr(cls, "__abstractmethods__", ()))
+    if missing:
+        raise DeviceError(f"device {name!r} is broken: {cls.__name__} lacks {', '.join(missing)}")
+    return cls
+
+
+def _report(name: str) -> DeviceReport:
+    source: Literal["built in", "plug-in"] = "built in" if name in BUILT_IN else "plug-in"
+    try:
+        cls = _load(name)
+        reason = cls.unavailable()
+        detail = "" if reason else cls().detail
+    except DeviceError as error:
+        return DeviceReport(name, source, "", str(error))
+    except Exception as error:  # as in _load
+        return DeviceReport(name, source, "", f"it is broken ({type(error).__name__}: {error}).")
+    return DeviceReport(name, source, detail, reason)
