@@ -1,0 +1,22 @@
+"""Labelled samples: data sets by name or path, read from malformed files without harm."""
+
+from fastnn.data.cache import cache_folder
+from fastnn.data.dataset import Dataset, Datasets
+from fastnn.data.download import Progress
+from fastnn.data.loading import BUILT_IN, load_dataset
+from fastnn.data.mnist import fetch_mnist, is_cached
+from fastnn.data.samples import read_samples
+from fastnn.data.synthetic import synthetic
+
+__all__ = [
+    "BUILT_IN",
+    "Dataset",
+    "Datasets",
+    "Progress",
+    "cache_folder",
+    "fetch_mnist",
+    "is_cached",
+    "load_dataset",
+    "read_samples",
+    "synthetic",
+]

@@ -1,0 +1,152 @@
+"""Labelled samples in memory: checked once, when made, and trusted everywhere else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from fastnn.data.arrays import Array, as_labels, as_samples
+from fastnn.data.reading import reading
+from fastnn.errors import ArgumentError, DataError
+
+__all__ = ["Dataset", "Datasets", "assemble"]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A set of labelled samples.
+
+    Parameters
+    ----------
+    x : (n, features) or (n, height, width) array
+        A row a sample, kept as a C-contiguous (n, features) array. uint8 stays uint8, is not copied
+        when it is contiguous, and means pixels that a network scales by 1/255; float32 and float64
+        are taken as they are; float16 becomes float32.
+    labels : (n,) array of integers
+        The class number of each sample, from 0; kept as int64.
+
+    Raises
+    ------
+    DataError
+        The set is empty, a shape or type is none of the above, the lengths differ, a sample holds
+        NaN or inf, or a label is negative.
+    """
+
+    x: Array
+    labels: Array
+
+    def __post_init__(self) -> None:
+        x = as_samples(self.x)
+        object.__setattr__(self, "x", x)
+        object.__setattr__(self, "labels", as_labels(self.labels, len(x)))
+
+    @classmethod
+    def of(cls, value: object) -> Dataset:
+        """Return `value` if it is a Dataset, or make one of it if it is a pair (x, labels).
+
+        Raises
+        ------
+        ArgumentError
+            `value` is neither.
+        DataError
+            The pair makes no valid Dataset.
+        """
+        if isinstance(value, Dataset):
+            return value
+        if isinstance(value, tuple | list) and len(value) == 2:
+            return cls(*value)
+        raise ArgumentError(
+            f"a set of samples is a Dataset or a pair (x, labels), not {type(value).__name__}"
+        )
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def features(self) -> int:
+        """The number of values in a sample."""
+        return int(self.x.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
+class Datasets:
+    """What a network learns from and what it is judged by; iterates as ``train, test``.
+
+    Parameters
+    ----------
+    name : str
+        ``digits``, ``mnist``, ``synthetic``, or the path the samples were read from.
+    train, test : Dataset
+        Samples with the same number of features, both pixels or both floats.
+
+    Raises
+    ------
+    DataError
+        The two do not fit each other, or the labels look corrupted: a test label that no network
+        made for the training labels can give, or training labels that skip most of their range.
+    """
+
+    name: str
+    train: Dataset
+    test: Dataset
+
+    def __post_init__(self) -> None:
+        train, test = self.train, self.test
+        if train.features != test.features:
+            raise DataError(
+                f"the training samples have {train.features} features, "
+                f"the test samples {test.features}"
+            )
+        if train.x.dtype.kind != test.x.dtype.kind:
+            raise DataError(
+                f"the training samples are {train.x.dtype}, the test samples {test.x.dtype}; "
+                "give both as uint8 or both as floats"
+            )
+        occurring = np.unique(train.labels).size
+        if 2 * occurring < self.classes:
+            raise DataError(
+                f"the training labels go up to {self.classes - 1} but only {occurring} values "
+                "occur; number the classes from 0 without gaps"
+            )
+        if test.labels.max() >= self.classes:
+            raise DataError(
+                f"the test labels go up to {test.labels.max()}, "
+                f"the training labels only to {self.classes - 1}"
+            )
+
+    def __iter__(self) -> Iterator[Dataset]:
+        yield self.train
+        yield self.test
+
+    @property
+    def features(self) -> int:
+        """The number of values in a sample."""
+        return self.train.features
+
+    @cached_property
+    def classes(self) -> int:
+        """The number of classes: the largest training label + 1."""
+        return int(self.train.labels.max()) + 1
+
+    @cached_property
+    def sha256(self) -> str:
+        """The hash of types, shapes and contents: the same from whichever files they were read."""
+        digest = hashlib.sha256()
+        for array in (self.train.x, self.train.labels, self.test.x, self.test.labels):
+            digest.update(f"{array.dtype.name} {array.shape}\n".encode())
+            digest.update(array.data)
+        return digest.hexdigest()
+
+
+def assemble(path: str, x_train: Array, y_train: Array, x_test: Array, y_test: Array) -> Datasets:
+    """Make `Datasets` of the arrays read from `path`; an error says in which part of it."""
+    with reading(f"{path}: training set"):
+        train = Dataset(x_train, y_train)
+    with reading(f"{path}: test set"):
+        test = Dataset(x_test, y_test)
+    with reading(path):
+        return Datasets(path, train, test)
