@@ -1,0 +1,49 @@
+"""The multilayer perceptron of the teaching texts, on pluggable array devices, at full speed.
+
+>>> import fastnn
+>>> train_set, test_set = fastnn.load_dataset("digits")
+>>> network = fastnn.Network([64, 30, 10])
+>>> history = fastnn.train(network, train_set, test=test_set)
+>>> history.epochs[-1].test_accuracy > 0.9
+True
+"""
+
+from __future__ import annotations
+
+from fastnn.backends.registry import device, devices
+from fastnn.data import Dataset, Datasets, load_dataset, synthetic
+from fastnn.errors import (
+    ArgumentError,
+    DataError,
+    DeviceError,
+    Diverged,
+    FastnnError,
+    ModelError,
+    OutputError,
+)
+from fastnn.network import Network
+from fastnn.training import Epoch, History, evaluate, train
+
+__all__ = [
+    "ArgumentError",
+    "DataError",
+    "Dataset",
+    "Datasets",
+    "DeviceError",
+    "Diverged",
+    "Epoch",
+    "FastnnError",
+    "History",
+    "ModelError",
+    "Network",
+    "OutputError",
+    "__version__",
+    "device",
+    "devices",
+    "evaluate",
+    "load_dataset",
+    "synthetic",
+    "train",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,181 @@
+"""The model file: safetensors, readable by every library that knows the format.
+
+Tensors ``layers.0.weight`` (n_out, n_in) and ``layers.0.bias`` (n_out,), as PyTorch names and lays
+them out; one metadata key, ``fastnn``, holds the rest as JSON. Nothing in it is ever executed. It
+is written beside its place, flushed and renamed: there is the old file or the new one, never half
+of one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import stat
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from fastnn.errors import ArgumentError, ModelError, OutputError
+
+if TYPE_CHECKING:
+    from fastnn.backends.base import Backend
+    from fastnn.network import Network
+
+__all__ = ["FORMAT_VERSION", "check_writable", "load", "save"]
+
+FORMAT_VERSION = 1
+
+PathLike = str | os.PathLike[str]
+
+
+def save(network: Network, path: PathLike) -> None:
+    """Write the network; see :meth:`fastnn.Network.save`."""
+    from safetensors.numpy import save as to_bytes
+
+    target = check_writable(path)
+    tensors = {}
+    for number, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
+        tensors[f"layers.{number}.weight"], tensors[f"layers.{number}.bias"] = w, b
+    description = {
+        "format_version": FORMAT_VERSION,
+        "sizes": network.sizes,
+        "activations": network.activations,
+        "cost": network.cost,
+        "init": network.init,
+        "trained_on": network.trained_on,
+    }
+    _replace(target, to_bytes(tensors, {"format": "np", "fastnn": json.dumps(description)}))
+
+
+def load(path: PathLike, device: str | Backend = "auto") -> Network:
+    """Read a network; see :meth:`fastnn.Network.load`."""
+    from fastnn.network import Network
+
+    description, tensors = _read(Path(path))
+    try:
+        _check_version(description["format_version"])
+        activations = [str(name) for name in description["activations"]]
+        weights = [tensors.pop(f"layers.{number}.weight") for number in range(len(activations))]
+        biases = [tensors.pop(f"layers.{number}.bias") for number in range(len(activations))]
+        dtypes = {array.dtype for array in (*weights, *biases)}
+        if tensors or len(dtypes) != 1:
+            raise ArgumentError("its tensors are not those of its layers")
+        network = Network.from_parameters(
+            weights,
+            biases,
+            activation=activations[:-1],
+            output=activations[-1],
+            cost=description["cost"],
+            device=device,
+            dtype=dtypes.pop() if isinstance(device, str) else None,
+        )
+        if list(network.sizes) != description["sizes"]:
+            raise ArgumentError(
+                f"it says that its sizes are {description['sizes']}, and they are {network.sizes}"
+            )
+        network.init = None if description["init"] is None else str(description["init"])
+        origin = description["trained_on"]
+        network.trained_on = origin and {key: str(origin[key]) for key in ("name", "sha256")}
+    except ArgumentError as error:
+        raise ModelError(f"{path} is damaged: {error}") from error
+    except (KeyError, TypeError, IndexError) as error:
+        raise ModelError(f"{path} is damaged: its description is not complete") from error
+    return network
+
+
+def check_writable(path: PathLike) -> Path:
+    """Return the file that saving to a path will write, its links followed, or say why it cannot.
+
+    Meant to be asked before the work whose result is to be saved.
+
+    Raises
+    ------
+    OutputError
+        If the folder does not exist or cannot be written to; if something other than a model of
+        ours is there, which writing would destroy.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        there = target.stat() if target.exists() else None
+        if there and not stat.S_ISREG(there.st_mode):
+            raise OutputError(f"cannot write {path}: it is not an ordinary file")
+        if there and there.st_size and not _is_model(target):
+            raise OutputError(
+                f"cannot write {path}: it holds something other than a fastnn model, "
+                "which would be lost; move it away or choose another name"
+            )
+        with tempfile.TemporaryFile(dir=target.parent):
+            return target
+    except OutputError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise _cannot_write(path, error) from error
+
+
+def _replace(target: Path, content: bytes) -> None:
+    """Put the content in the target's place at once: the old file stays until it is on the disk."""
+    beside = target.with_name(f".fastnn-{secrets.token_hex(8)}.tmp")
+    try:
+        try:
+            with beside.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(target)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+
+
+def _cannot_write(path: PathLike, error: Exception) -> OutputError:
+    reason = error.strerror if isinstance(error, OSError) else None
+    return OutputError(f"cannot write {path}: {reason or error}")
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Return what a model file says of itself, and its tensors."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        if not path.is_file():
+            kind = "is not a file" if path.exists() else "does not exist"
+            raise ModelError(f"the model {path} {kind}")
+        with safe_open(path, framework="np") as file:
+            text = (file.metadata() or {}).get("fastnn")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ModelError(f"{path} is damaged, or no model file: {error}") from error
+    except OSError as error:
+        raise ModelError(f"the model {path} cannot be read: {error.strerror or error}") from error
+    if text is None:
+        raise ModelError(f"{path} holds tensors, but was not written by fastnn")
+    try:
+        description = json.loads(text)
+    except (ValueError, RecursionError):
+        description = None
+    if not isinstance(description, dict):
+        raise ModelError(f"{path} is damaged: its description cannot be read")
+    return description, tensors
+
+
+def _is_model(path: Path) -> bool:
+    try:
+        _read(path)
+    except ModelError:
+        return False
+    return True
+
+
+def _check_version(version: object) -> None:
+    if version == FORMAT_VERSION:
+        return
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise ModelError(
+            f"the model has format version {version}, which a newer fastnn wrote; "
+            f"this one reads version {FORMAT_VERSION}. Upgrade fastnn-mlp."
+        )
+    raise ArgumentError(f"it has the format version {version!r}")

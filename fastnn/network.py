@@ -1,0 +1,292 @@
+"""The network of the texts: fully connected layers of any number and size, on a device."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from fastnn.activations import layer_activations
+from fastnn.backends.base import Array, Backend, Layer
+from fastnn.backends.registry import device as find_device
+from fastnn.checks import fits_memory, whole_number
+from fastnn.costs import check_pair
+from fastnn.errors import ArgumentError, DataError
+from fastnn.inference import Samples
+from fastnn.initialisers import initial_parameters
+
+__all__ = ["Network"]
+
+
+class Network:
+    """A multilayer perceptron: a^l = σ(W^l a^{l-1} + b^l) from the input to the output.
+
+    Parameters
+    ----------
+    sizes
+        Units of every layer, input first: [784, 30, 10]. Two at the least.
+    activation
+        Of the hidden layers: "sigmoid" (default), "tanh", "relu", "leaky-relu" (slope 0.01 below
+        zero) or "identity"; one name for all, or a sequence with one each.
+    output
+        Of the output layer: one of those, or "softmax". Default "sigmoid".
+    cost
+        "cross-entropy" (default, with sigmoid outputs), "log-likelihood" (with softmax),
+        "quadratic" or "squared-error" (with any but softmax). See :func:`fastnn.costs.mean_cost`.
+    init
+        "scaled" (default), "normal", "glorot" or "he". See :mod:`fastnn.initialisers`.
+    seed
+        Of the initial weights, a whole number from 0. Default 0.
+    device
+        "auto" (default), "cpu", a device's name, or a backend. See :func:`fastnn.device`.
+    dtype
+        "float32" (default) or "float64".
+
+    Raises
+    ------
+    ArgumentError
+        For sizes, names or combinations that make no sense, or a network too large for this
+        machine.
+    DeviceError
+        If the device is unknown or cannot be used.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        activation: str | Sequence[str] = "sigmoid",
+        output: str = "sigmoid",
+        cost: str = "cross-entropy",
+        init: str = "scaled",
+        seed: int = 0,
+        device: str | Backend = "auto",
+        dtype: DTypeLike | None = None,
+    ) -> None:
+        self._define(sizes, activation, output, cost, device, dtype)
+        weights, biases = initial_parameters(self.sizes, init, whole_number("seed", seed, 0))
+        self.init: str | None = init
+        self._fill(weights, biases)
+
+    @classmethod
+    def from_parameters(
+        cls,
+        weights: Sequence[ArrayLike],
+        biases: Sequence[ArrayLike],
+        *,
+        activation: str | Sequence[str] = "sigmoid",
+        output: str = "sigmoid",
+        cost: str = "cross-entropy",
+        device: str | Backend = "auto",
+        dtype: DTypeLike | None = None,
+    ) -> Network:
+        """Return a network with the given parameters; the rest is as for :class:`Network`.
+
+        Parameters
+        ----------
+        weights
+            One (n_out, n_in) a layer: W[j, k] leads from unit k to unit j, as in the book and in
+            PyTorch.
+        biases
+            One (n_out,) a layer.
+
+        Raises
+        ------
+        ArgumentError
+            If the shapes do not chain, or a value is not finite.
+        """
+        try:
+            w = [np.asarray(each, dtype=np.float64) for each in weights]
+            b = [np.asarray(each, dtype=np.float64) for each in biases]
+        except (TypeError, ValueError) as error:
+            raise ArgumentError(f"weights and biases must be arrays of numbers: {error}") from None
+        if not w or any(each.ndim != 2 for each in w):
+            raise ArgumentError("weights must be matrices (n_out, n_in), one a layer, at least one")
+        sizes = [w[0].shape[1], *(each.shape[0] for each in w)]
+        expected = [(n_out, n_in) for n_in, n_out in pairwise(sizes)]
+        if [each.shape for each in w] != expected or [each.shape for each in b] != [
+            (n_out,) for n_out in sizes[1:]
+        ]:
+            raise ArgumentError(
+                f"the parameters do not chain: weights {[each.shape for each in w]}, "
+                f"biases {[each.shape for each in b]}"
+            )
+        if not all(np.isfinite(each).all() for each in (*w, *b)):
+            raise ArgumentError("weights and biases must be finite numbers")
+        network = cls.__new__(cls)
+        network._define(sizes, activation, output, cost, device, dtype)
+        network.init = None
+        network._fill(w, b)
+        return network
+
+    def _define(
+        self,
+        sizes: Sequence[int],
+        activation: str | Sequence[str],
+        output: str,
+        cost: str,
+        device: str | Backend,
+        dtype: DTypeLike | None,
+    ) -> None:
+        self.sizes = _checked_sizes(sizes)
+        self.activations = layer_activations(activation, output, len(self.sizes) - 2)
+        check_pair(cost, output)
+        self.cost = cost
+        self.backend = find_device(device, dtype)
+        # Drawn in float64 on the host, then copied in the network's own precision.
+        fits_memory(
+            f"a network of {self.parameter_count:,} parameters",
+            self.parameter_count * (8 + self.backend.dtype.itemsize),
+        )
+        # Kept for the model file: what the network was trained on, {"name": ..., "sha256": ...}.
+        self.trained_on: Mapping[str, str] | None = None
+
+    def _fill(self, weights: Sequence[NDArray[Any]], biases: Sequence[NDArray[Any]]) -> None:
+        """Put all parameters into one contiguous buffer with a view for each, W and b in turn."""
+        pairs = [array for pair in zip(weights, biases, strict=True) for array in pair]
+        flat = np.concatenate(
+            [array.ravel() for array in pairs], dtype=self.backend.dtype, casting="same_kind"
+        )
+        self.buffer: Array = self.backend.asarray(flat)
+        views = self.backend.views(self.buffer, [array.shape for array in pairs])
+        self.layers = tuple(
+            Layer(w, b, activation)
+            for w, b, activation in zip(views[::2], views[1::2], self.activations, strict=True)
+        )
+
+    @property
+    def parameter_count(self) -> int:
+        """The number of weights and biases."""
+        return sum((n_in + 1) * n_out for n_in, n_out in pairwise(self.sizes))
+
+    @property
+    def activation(self) -> str | list[str]:
+        """The hidden layers' activation: one name where all have the same, else a list."""
+        hidden = list(self.activations[:-1])
+        return hidden[0] if len(set(hidden)) == 1 else hidden
+
+    @property
+    def output(self) -> str:
+        """The output layer's activation."""
+        return self.activations[-1]
+
+    @property
+    def weights(self) -> list[NDArray[Any]]:
+        """Copies of the weights (n_out, n_in), read-only: writing to them would change nothing."""
+        return [self._copy(layer.w) for layer in self.layers]
+
+    @property
+    def biases(self) -> list[NDArray[Any]]:
+        """Copies of the bias vectors (n_out,), read-only."""
+        return [self._copy(layer.b) for layer in self.layers]
+
+    def _copy(self, array: Array) -> NDArray[Any]:
+        host = self.backend.to_numpy(array)
+        host.flags.writeable = False
+        return host
+
+    def forward(self, x: ArrayLike) -> NDArray[Any]:
+        """Return the outputs for samples.
+
+        Parameters
+        ----------
+        x
+            (m, sizes[0]), rows samples, or (m, h, w) images: uint8, which is scaled by 1/255, or
+            floats, which are taken as they are.
+
+        Returns
+        -------
+        (m, sizes[-1]) in the network's dtype.
+
+        Raises
+        ------
+        DataError
+            If x is of another type or width.
+        """
+        rows = np.asarray(x)
+        if rows.ndim > 2:
+            rows = rows.reshape(len(rows), -1)
+        if not len(rows):
+            return np.empty((0, self.sizes[-1]), self.backend.dtype)
+        return Samples(self.backend, self.sizes, rows).outputs(self.layers)
+
+    def predict(self, x: ArrayLike) -> NDArray[np.int64]:
+        """Return the class number of each sample, (m,): its most active output. x is as in forward.
+
+        Raises
+        ------
+        DataError
+            As in forward, and where an output is not a number, which has no class.
+        """
+        outputs = self.forward(x)
+        if not np.isfinite(outputs).all():
+            raise DataError(
+                "some outputs are not finite numbers: look for NaN or inf in the samples"
+            )
+        classes: NDArray[np.int64] = outputs.argmax(axis=1)
+        return classes
+
+    def to(self, device: str | Backend) -> Network:
+        """Return a copy of the network on another device, in the same precision."""
+        dtype = None if isinstance(device, Backend) else self.backend.dtype
+        copy = Network.from_parameters(
+            self.weights,
+            self.biases,
+            activation=self.activations[:-1],
+            output=self.output,
+            cost=self.cost,
+            device=device,
+            dtype=dtype,
+        )
+        copy.init, copy.trained_on = self.init, self.trained_on
+        return copy
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to a file that :meth:`load` reads; see :mod:`fastnn.model_file`.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be written. One that was there before is then as it was.
+        """
+        from fastnn.model_file import save
+
+        save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, device: str | Backend = "auto") -> Network:
+        """Return the network that :meth:`save` wrote, on a device.
+
+        Raises
+        ------
+        ModelError
+            If the file is missing, damaged, no model of ours, or from a newer version.
+        """
+        from fastnn.model_file import load
+
+        return load(path, device=device)
+
+    def __repr__(self) -> str:
+        shape = "-".join(map(str, self.sizes))
+        hidden = self.activation if isinstance(self.activation, str) else ", ".join(self.activation)
+        activations = f"{hidden} and {self.output}" if hidden else self.output
+        return (
+            f"<Network {shape}: {activations}, {self.cost}, "
+            f"{self.parameter_count:,} parameters in {self.backend.dtype} on {self.backend.name}>"
+        )
+
+
+def _checked_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+    try:
+        checked = tuple(whole_number("a layer's size", size, 1) for size in sizes)
+    except TypeError:
+        raise ArgumentError(f"sizes must be a list of whole numbers, not {sizes!r}") from None
+    if len(checked) < 2:
+        raise ArgumentError(
+            f"a network has an input and an output layer at least, not {list(sizes)}"
+        )
+    return checked
