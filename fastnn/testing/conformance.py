@@ -1,0 +1,597 @@
+"""The conformance suite: subclass it with a device's name, and pytest proves the device.
+
+::
+
+    from fastnn.testing import BackendConformance
+
+    class TestMetal(BackendConformance):
+        device = "metal"
+
+Every kernel runs in float32 and float64 against :mod:`fastnn.kernels.reference` in float64. A
+result may be off by 8 · eps · √K · max|reference|, with K the length of the sums in it: what
+rounding does to a sum of K terms.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fastnn.activations import HIDDEN, OUTPUT
+from fastnn.backends.base import Backend, Plan, Step
+from fastnn.backends.registry import device as find_device
+from fastnn.backprop import BackpropStep
+from fastnn.costs import COSTS, check_pair
+from fastnn.errors import ArgumentError, DeviceError
+from fastnn.kernels import reference
+from fastnn.network import Network
+from fastnn.testing.gradient_check import gradient_error
+from fastnn.training import train
+
+Array = NDArray[Any]
+
+
+def _goes_together(cost: str, output: str) -> bool:
+    try:
+        check_pair(cost, output)
+    except ArgumentError:
+        return False
+    return True
+
+
+# (m, n_in, n_out): nothing to vectorise, odd, one sample, the book's mini-batch, a tail of it,
+# beyond a block
+SHAPES = [(1, 1, 1), (5, 3, 7), (1, 784, 30), (10, 784, 30), (3, 30, 10), (130, 65, 33)]
+PAIRS = [
+    (cost, output)
+    for cost, output in itertools.product(COSTS, OUTPUT)
+    if _goes_together(cost, output)
+]
+# (samples, batch size): full mini-batches only, a tail, nothing but a tail, on-line, the whole set
+SCHEDULES = [(20, 5), (23, 5), (3, 5), (4, 1), (23, 23)]
+
+
+class BackendConformance:
+    """What a device must do. Set ``device`` to its name, or to a backend class.
+
+    Where the device cannot be used the tests skip with its reason, unless the environment variable
+    FASTNN_REQUIRE names it (comma-separated): then they fail.
+    """
+
+    device: ClassVar[str | type[Backend]]
+
+    # Set-up
+    # ------------------------------------------------------------------------------------------------
+
+    @pytest.fixture(autouse=True)
+    def _warnings_are_errors(self) -> Iterator[None]:
+        with warnings.catch_warnings(), np.errstate(all="raise", under="ignore"):
+            warnings.simplefilter("error")
+            yield
+
+    @pytest.fixture(params=["float32", "float64"])
+    def backend(self, request: pytest.FixtureRequest) -> Backend:
+        return self.make(request.param)
+
+    @pytest.fixture
+    def rng(self) -> np.random.Generator:
+        return np.random.default_rng(20_26)
+
+    def make(self, dtype: str) -> Backend:
+        """Return the backend, or skip, or fail where FASTNN_REQUIRE says so."""
+        if not isinstance(self.device, str):
+            return self.device(None, dtype)
+        try:
+            return find_device(self.device, dtype)
+        except DeviceError as error:
+            required = os.environ.get("FASTNN_REQUIRE", "").split(",")
+            if self.device.partition(":")[0] in required or self.device in required:
+                pytest.fail(f"required by FASTNN_REQUIRE: {error}")
+            pytest.skip(str(error))
+
+    def check(
+        self,
+        backend: Backend,
+        kernel: Callable[..., None],
+        inputs: Mapping[str, Array],
+        outs: Mapping[str, Array],
+        expected: tuple[Array, ...],
+        k: int,
+        **options: Any,
+    ) -> None:
+        """Run a kernel and compare its outs; see that nothing else was written.
+
+        Parameters
+        ----------
+        inputs, outs
+            Host arrays by the kernel's parameter names; floats go up in the backend's dtype. What
+            ``outs`` holds is there before the kernel runs.
+        expected
+            What each out must hold afterwards, in float64.
+        k
+            The length of the longest sum.
+        options
+            The kernel's other arguments.
+        """
+        hosts = {name: _cast(array, backend) for name, array in inputs.items()}
+        given = {name: backend.asarray(host) for name, host in hosts.items()}
+        targets, guards = {}, []
+        for name, array in outs.items():
+            before, target, after = _guarded(backend, _cast(array, backend))
+            targets[name] = target
+            guards += [before, after]
+        kernel(**given, **targets, **options)
+        for (name, target), reference_value in zip(targets.items(), expected, strict=True):
+            _assert_close(backend.to_numpy(target), reference_value, backend, k, name)
+        for name, host in hosts.items():
+            np.testing.assert_array_equal(
+                backend.to_numpy(given[name]), host, f"the input {name} was written"
+            )
+        for guard in guards:
+            np.testing.assert_array_equal(
+                backend.to_numpy(guard), GUARD, "memory beside an out was written"
+            )
+
+    # The registration
+    # --------------------------------------------------------------------------------------
+
+    def test_it_says_whether_it_can_be_used(self, backend: Backend) -> None:
+        assert type(backend).unavailable(None) is None
+        reason = type(backend).unavailable(1_000_000)
+        assert isinstance(reason, str)
+        assert reason.strip()
+        assert isinstance(backend.name, str)
+        assert isinstance(backend.detail, str)
+
+    # Crossings
+    # ---------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("shape", [(1,), (7,), (5, 3), (1, 784)])
+    @pytest.mark.parametrize("kind", ["uint8", "int32", "float"])
+    def test_round_trip(
+        self, backend: Backend, rng: np.random.Generator, shape: tuple[int, ...], kind: str
+    ) -> None:
+        dtype = backend.dtype if kind == "float" else np.dtype(kind)
+        host = (255 * rng.random(shape)).astype(dtype)
+        for layout in (host, np.asfortranarray(host), np.repeat(host, 2, axis=0)[::2]):
+            back = backend.to_numpy(backend.asarray(layout))
+            assert back.dtype == dtype
+            np.testing.assert_array_equal(back, host)
+
+    def test_to_numpy_is_a_copy(self, backend: Backend) -> None:
+        array = backend.asarray(np.ones(4, backend.dtype))
+        backend.to_numpy(array)[:] = 7
+        np.testing.assert_array_equal(backend.to_numpy(array), 1)
+
+    def test_empty_has_its_shape_and_dtype(self, backend: Backend) -> None:
+        for shape, dtype in (((3, 4), backend.dtype), ((5,), np.dtype("uint8"))):
+            host = backend.to_numpy(backend.empty(shape, dtype))
+            assert (host.shape, host.dtype) == (shape, dtype)
+
+    def test_views_are_consecutive_and_share_memory(self, backend: Backend) -> None:
+        flat = backend.asarray(np.arange(20, dtype=backend.dtype))
+        one, two, three = backend.views(
+            flat, [(2, 3), (4,), (1, 5)]
+        )  # and a rest that no one views
+        np.testing.assert_array_equal(backend.to_numpy(one), [[0, 1, 2], [3, 4, 5]])
+        np.testing.assert_array_equal(backend.to_numpy(three), [[10, 11, 12, 13, 14]])
+        backend.sum_rows(backend.asarray(np.ones((2, 4), backend.dtype)), two)
+        np.testing.assert_array_equal(
+            backend.to_numpy(flat), [*range(6), 2, 2, 2, 2, *range(10, 20)]
+        )
+
+    # Kernels
+    # -----------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("kind", ["uint8", "float"])
+    @pytest.mark.parametrize("columns", [1, 10, 784])
+    def test_gather(
+        self, backend: Backend, rng: np.random.Generator, kind: str, columns: int
+    ) -> None:
+        rows: Array = rng.integers(0, 256, (12, columns), dtype=np.uint8)
+        rows = rows if kind == "uint8" else rows / 7
+        order = np.array([0, 11, 5, 5, 5, 11, 0, 3], np.int32)  # repeats, and both ends
+        for (start, stop), scale in itertools.product([(0, 8), (2, 5), (7, 8)], [1.0, 1 / 255]):
+            self.check(
+                backend,
+                backend.gather,
+                {"rows": rows, "order": order},
+                {"out": _nan(stop - start, columns)},
+                (reference.gather(rows.astype(float), order, start, stop, scale),),
+                k=1,
+                start=start,
+                stop=stop,
+                scale=scale,
+            )
+
+    @pytest.mark.parametrize(("m", "k", "n"), SHAPES)
+    @pytest.mark.parametrize("transpose_a", [False, True])
+    @pytest.mark.parametrize("transpose_b", [False, True])
+    def test_matmul(
+        self,
+        backend: Backend,
+        rng: np.random.Generator,
+        m: int,
+        k: int,
+        n: int,
+        transpose_a: bool,
+        transpose_b: bool,
+    ) -> None:
+        a = _normal(rng, backend, *((k, m) if transpose_a else (m, k)))
+        b = _normal(rng, backend, *((n, k) if transpose_b else (k, n)))
+        for alpha, beta, before in (
+            (1.0, 0.0, _nan(m, n)),
+            (-0.25, 0.75, _normal(rng, backend, m, n)),
+            (0.5, 1.0, _normal(rng, backend, m, n)),
+        ):
+            options: dict[str, Any] = {"transpose_a": transpose_a, "transpose_b": transpose_b}
+            options |= {"alpha": alpha, "beta": beta}
+            self.check(
+                backend,
+                backend.matmul,
+                {"a": a, "b": b},
+                {"out": before},
+                (reference.matmul(a, b, before, **options),),
+                k=k,
+                **options,
+            )
+
+    @pytest.mark.parametrize(("m", "_", "n"), SHAPES)
+    def test_sum_rows(
+        self, backend: Backend, rng: np.random.Generator, m: int, _: int, n: int
+    ) -> None:
+        delta = _normal(rng, backend, m, n)
+        for alpha, beta, before in (
+            (1 / 8, 0.0, _nan(n)),
+            (-0.5, 1.0, _normal(rng, backend, n)),
+            (2.0, 0.5, _normal(rng, backend, n)),
+        ):
+            self.check(
+                backend,
+                backend.sum_rows,
+                {"delta": delta},
+                {"out": before},
+                (reference.sum_rows(delta, before, alpha=alpha, beta=beta),),
+                k=m,
+                alpha=alpha,
+                beta=beta,
+            )
+
+    @pytest.mark.parametrize(("m", "_", "n"), SHAPES)
+    @pytest.mark.parametrize("activation", OUTPUT)
+    def test_activate(
+        self, backend: Backend, rng: np.random.Generator, m: int, _: int, n: int, activation: str
+    ) -> None:
+        z, b = 3 * _normal(rng, backend, m, n), _normal(rng, backend, n)
+        self.check(
+            backend,
+            backend.activate,
+            {"b": b},
+            {"out": z},
+            (reference.activate(z, b, activation),),
+            k=n if activation == "softmax" else 1,
+            activation=activation,
+        )
+
+    @pytest.mark.parametrize("activation", OUTPUT)
+    def test_activate_far_out(self, backend: Backend, activation: str) -> None:
+        z = np.array([[-1e4, -50, -1, 0, 1, 50, 1e4], [1e4, 1e4, -1e4, 0, 0, 0, 0]])
+        self.check(
+            backend,
+            backend.activate,
+            {"b": np.zeros(7)},
+            {"out": z},
+            (reference.activate(z, np.zeros(7), activation),),
+            k=7,
+            activation=activation,
+        )
+
+    @pytest.mark.parametrize(("m", "_", "n"), SHAPES)
+    @pytest.mark.parametrize("activation", HIDDEN)
+    def test_hadamard(
+        self, backend: Backend, rng: np.random.Generator, m: int, _: int, n: int, activation: str
+    ) -> None:
+        d, a = _normal(rng, backend, m, n), _activated(rng, backend, activation, m, n)
+        self.check(
+            backend,
+            backend.hadamard,
+            {"a": a},
+            {"out": d},
+            (reference.hadamard(d, a, activation),),
+            k=1,
+            activation=activation,
+        )
+
+    @pytest.mark.parametrize(("m", "n_in", "n_out"), SHAPES)
+    @pytest.mark.parametrize("activation", OUTPUT)
+    def test_forward(
+        self,
+        backend: Backend,
+        rng: np.random.Generator,
+        m: int,
+        n_in: int,
+        n_out: int,
+        activation: str,
+    ) -> None:
+        a_prev, b = _normal(rng, backend, m, n_in), _normal(rng, backend, n_out)
+        w = _rounded(_normal(rng, backend, n_out, n_in) / n_in**0.5, backend)
+        self.check(
+            backend,
+            backend.forward,
+            {"a_prev": a_prev, "w": w, "b": b},
+            {"out": _nan(m, n_out)},
+            (reference.forward(a_prev, w, b, activation),),
+            k=n_in + n_out,
+            activation=activation,
+        )
+
+    @pytest.mark.parametrize(("m", "_", "n"), SHAPES)
+    @pytest.mark.parametrize(("cost", "output"), PAIRS)
+    def test_output_delta(
+        self,
+        backend: Backend,
+        rng: np.random.Generator,
+        m: int,
+        _: int,
+        n: int,
+        cost: str,
+        output: str,
+    ) -> None:
+        a = _activated(rng, backend, output, m, n)
+        y = np.eye(n)[rng.integers(0, n, m)]
+        self.check(
+            backend,
+            backend.output_delta,
+            {"a": a, "y": y},
+            {"out": _nan(m, n)},
+            (reference.output_delta(a, y, output, cost),),
+            k=1,
+            activation=output,
+            cost=cost,
+        )
+
+    @pytest.mark.parametrize(("m", "n_in", "n_out"), SHAPES)
+    @pytest.mark.parametrize("activation", HIDDEN)
+    def test_propagate_delta(
+        self,
+        backend: Backend,
+        rng: np.random.Generator,
+        m: int,
+        n_in: int,
+        n_out: int,
+        activation: str,
+    ) -> None:
+        delta, w = _normal(rng, backend, m, n_out), _normal(rng, backend, n_out, n_in)
+        a = _activated(rng, backend, activation, m, n_in)
+        self.check(
+            backend,
+            backend.propagate_delta,
+            {"delta": delta, "w": w, "a": a},
+            {"out": _nan(m, n_in)},
+            (reference.propagate_delta(delta, w, a, activation),),
+            k=n_out,
+            activation=activation,
+        )
+
+    @pytest.mark.parametrize(("m", "n_in", "n_out"), SHAPES)
+    def test_gradient(
+        self, backend: Backend, rng: np.random.Generator, m: int, n_in: int, n_out: int
+    ) -> None:
+        delta, a_prev = _normal(rng, backend, m, n_out), _normal(rng, backend, m, n_in)
+        self.check(
+            backend,
+            backend.gradient,
+            {"delta": delta, "a_prev": a_prev},
+            {"out_w": _nan(n_out, n_in), "out_b": _nan(n_out)},
+            reference.gradient(delta, a_prev, 1 / m),
+            k=m,
+            scale=1 / m,
+        )
+
+    @pytest.mark.parametrize(("m", "n_in", "n_out"), SHAPES)
+    @pytest.mark.parametrize(("rate", "shrink"), [(0.3, 1.0), (0.05, 0.9)])
+    def test_descend(
+        self,
+        backend: Backend,
+        rng: np.random.Generator,
+        m: int,
+        n_in: int,
+        n_out: int,
+        rate: float,
+        shrink: float,
+    ) -> None:
+        delta, a_prev = _normal(rng, backend, m, n_out), _normal(rng, backend, m, n_in)
+        w, b = _normal(rng, backend, n_out, n_in), _normal(rng, backend, n_out)
+        self.check(
+            backend,
+            backend.descend,
+            {"delta": delta, "a_prev": a_prev},
+            {"w": w, "b": b},
+            reference.descend(w, b, delta, a_prev, rate, shrink),
+            k=m,
+            rate=rate,
+            shrink=shrink,
+        )
+
+    # The whole
+    # --------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(("cost", "output"), PAIRS)
+    @pytest.mark.parametrize("activation", HIDDEN)
+    def test_back_propagation_is_the_gradient(
+        self, rng: np.random.Generator, activation: str, cost: str, output: str
+    ) -> None:
+        network = Network(
+            [4, 5, 3], activation=activation, output=output, cost=cost, device=self.make("float64")
+        )
+        x, y = rng.standard_normal((6, 4)), np.eye(3)[rng.integers(0, 3, 6)]
+        assert gradient_error(network, x, y) < 1e-6
+
+    @pytest.mark.parametrize(("n", "batch_size"), SCHEDULES)
+    @pytest.mark.parametrize("shrink", [1.0, 0.9])
+    def test_the_plain_step_descends_the_reference(
+        self, backend: Backend, n: int, batch_size: int, shrink: float
+    ) -> None:
+        network = Network([6, 9, 4], device=backend)
+        _step_against_reference(BackpropStep, network, n, batch_size, shrink)
+
+    @pytest.mark.parametrize(
+        ("sizes", "activation", "output", "cost"),
+        [
+            ([6, 4], "sigmoid", "sigmoid", "quadratic"),
+            ([6, 9, 4], "sigmoid", "sigmoid", "cross-entropy"),
+            ([6, 17, 5, 4], "tanh", "softmax", "log-likelihood"),
+            ([6, 8, 4], "relu", "identity", "squared-error"),
+            ([6, 8, 4], "leaky-relu", "tanh", "quadratic"),
+        ],
+    )
+    def test_the_fused_step_descends_the_reference(
+        self, backend: Backend, sizes: list[int], activation: str, output: str, cost: str
+    ) -> None:
+        def fused(backend: Backend, plan: Plan) -> Step:
+            step = backend.fused_step(plan)
+            if step is None:
+                pytest.skip(f"{backend.name} has no fused step for this network: that is its right")
+            return step
+
+        for (n, batch_size), shrink in itertools.product(SCHEDULES, [1.0, 0.9]):
+            network = Network(
+                sizes, activation=activation, output=output, cost=cost, device=backend
+            )
+            _step_against_reference(fused, network, n, batch_size, shrink)
+
+    def test_it_learns_as_numpy_does(self, rng: np.random.Generator) -> None:
+        centres = rng.standard_normal((3, 8))
+        labels = rng.integers(0, 3, 203)
+        x = centres[labels] + 0.3 * rng.standard_normal((203, 8))
+        runs = {}
+        for backend in (find_device("numpy", "float64"), self.make("float64")):
+            network = Network([8, 6, 3], device=backend)
+            runs[backend] = train(network, (x, labels), epochs=5, learning_rate=1.0).epochs
+        ours, theirs = runs.values()
+        np.testing.assert_allclose(
+            [epoch.train_cost for epoch in theirs], [epoch.train_cost for epoch in ours], rtol=1e-9
+        )
+        assert theirs[-1].train_accuracy > 0.95
+
+
+GUARD = 123.0
+
+
+def _guarded(backend: Backend, host: Array) -> list[Any]:
+    """Return three views: memory of guard values, the array, and guard values again."""
+    guard = np.full(64, GUARD, backend.dtype)
+    flat = backend.asarray(np.concatenate([guard, host.ravel(), guard]))
+    return backend.views(flat, [guard.shape, host.shape, guard.shape])
+
+
+def _cast(array: Array, backend: Backend) -> Array:
+    return array.astype(backend.dtype) if np.issubdtype(array.dtype, np.floating) else array
+
+
+def _rounded(array: Array, backend: Backend) -> Array:
+    """Return float64 values that the backend's dtype holds exactly."""
+    return array.astype(backend.dtype).astype(np.float64)
+
+
+def _normal(rng: np.random.Generator, backend: Backend, *shape: int) -> Array:
+    return _rounded(rng.standard_normal(shape), backend)
+
+
+def _activated(
+    rng: np.random.Generator, backend: Backend, activation: str, m: int, n: int
+) -> Array:
+    """Return values that the activation can have."""
+    return _rounded(reference.SIGMA[activation](rng.standard_normal((m, n))), backend)
+
+
+def _nan(*shape: int) -> Array:
+    return np.full(shape, np.nan)
+
+
+def _assert_close(got: Array, expected: Array, backend: Backend, k: int, what: str) -> None:
+    assert got.dtype == backend.dtype
+    assert np.isfinite(got).all(), f"{what} is not finite"
+    tolerance = 8 * np.finfo(backend.dtype).eps * k**0.5 * np.abs(expected).max()
+    np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance, err_msg=what)
+
+
+def _step_against_reference(
+    make_step: Callable[[Backend, Plan], Step],
+    network: Network,
+    n: int,
+    batch_size: int,
+    shrink: float,
+) -> None:
+    """Two epochs, in one call and in a call a mini-batch, against the reference in float64."""
+    rng = np.random.default_rng(n)
+    backend, n_in, n_out = network.backend, network.sizes[0], network.sizes[-1]
+    x = rng.integers(0, 256, (n, n_in), dtype=np.uint8)
+    y = np.eye(n_out, dtype=np.uint8)[rng.integers(0, n_out, n)]
+    order = rng.permutation(n).astype(np.int32)
+    w, b = ([array.astype(float) for array in each] for each in (network.weights, network.biases))
+    plan = Plan(
+        layers=network.layers,
+        sizes=network.sizes,
+        cost=network.cost,
+        inputs=backend.asarray(x),
+        scale=1 / 255,
+        targets=backend.asarray(y),
+        n=n,
+        batch_size=batch_size,
+    )
+    step = make_step(backend, plan)
+    device_order = backend.asarray(order)
+    starts = range(0, n, batch_size)
+    with _no_crossings(backend):
+        step(device_order, 0, n, 0.3, shrink)
+        for start in starts:
+            step(device_order, start, min(start + batch_size, n), 0.3, shrink)
+
+    for start in (*starts, *starts):
+        batch = order[start : start + batch_size]
+        _reference_mini_batch(network, w, b, x[batch] / 255, y[batch], 0.3, shrink)
+    # The rounding of each mini-batch adds to that of all before it.
+    k = max(batch_size, *network.sizes) * (2 * len(starts)) ** 2
+    for got, expected in zip((*network.weights, *network.biases), (*w, *b), strict=True):
+        _assert_close(got, expected, backend, k, "a parameter")
+
+
+def _reference_mini_batch(
+    network: Network, w: list[Array], b: list[Array], x: Array, y: Array, rate: float, shrink: float
+) -> None:
+    a = [x]
+    for w_l, b_l, activation in zip(w, b, network.activations, strict=True):
+        a.append(reference.forward(a[-1], w_l, b_l, activation))
+    delta = reference.output_delta(a[-1], y, network.output, network.cost)
+    for i in reversed(range(len(w))):
+        below = (
+            reference.propagate_delta(delta, w[i], a[i], network.activations[i - 1]) if i else delta
+        )
+        w[i], b[i] = reference.descend(w[i], b[i], delta, a[i], rate / len(x), shrink)
+        delta = below
+
+
+class _no_crossings:
+    """Between enter and exit, an array that crosses between host and device is a failure."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def __enter__(self) -> None:
+        def refuse(*_: Any) -> None:
+            pytest.fail("a step moved data between host and device")
+
+        for name in ("asarray", "to_numpy"):
+            setattr(self._backend, name, refuse)
+
+    def __exit__(self, *_: object) -> None:
+        for name in ("asarray", "to_numpy"):
+            delattr(self._backend, name)

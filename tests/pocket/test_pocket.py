@@ -1,0 +1,5 @@
+from fastnn.testing import BackendConformance
+
+
+class TestPocket(BackendConformance):
+    device = "pocket"

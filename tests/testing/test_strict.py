@@ -1,0 +1,5 @@
+from fastnn.testing import BackendConformance, StrictBackend
+
+
+class TestStrict(BackendConformance):
+    device = StrictBackend
