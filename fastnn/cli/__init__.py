@@ -1,0 +1,76 @@
+"""The command ``fastnn``: results on stdout, progress and hints on stderr, and exit codes.
+
+0 done, 1 failed, 2 wrong usage, 3 the device asked for cannot be used, 4 data or model missing or
+malformed, 5 diverged, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from fastnn import __version__
+from fastnn.cli.data import data
+from fastnn.cli.devices import devices
+from fastnn.cli.model import evaluate, predict
+from fastnn.cli.train import train
+from fastnn.errors import FastnnError, did_you_mean
+
+__all__ = ["main"]
+
+INTERRUPTED = 130
+
+
+class _Group(click.Group):
+    """Commands in the order they are first used in, and a guess at a mistyped one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            raise click.UsageError(did_you_mean("command", args[0], self.commands), ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="fastnn %(version)s")
+def cli() -> None:
+    """Train the multilayer perceptron of the teaching texts, on the device of your choice.
+
+    Without further ado: `fastnn train`.
+    """
+
+
+for command in (train, evaluate, predict, devices, data):
+    cli.add_command(command)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line and exit with its code; ``args`` default to those of the process."""
+    try:
+        code = cli.main(args, prog_name="fastnn", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = _fail("interrupted", INTERRUPTED)
+    except FastnnError as error:
+        code = _fail(str(error), error.exit_code)
+    except MemoryError as error:
+        code = _fail(f"out of memory: {error or 'the network or the data are too large'}")
+    except BrokenPipeError:  # the reader of our output went away: nothing is left to say, to no one
+        sys.stdout = None
+        code = 1
+    except OSError as error:
+        code = _fail(str(error))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int = 1) -> int:
+    click.echo(f"fastnn: {message}", err=True)
+    return code

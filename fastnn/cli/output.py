@@ -1,0 +1,138 @@
+"""What the commands share: options, JSON, and the lines and bars on stderr."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+    from fastnn.backends.base import Backend
+    from fastnn.data import Datasets
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SCHEMA = 1
+
+data_option = click.option(
+    "--data",
+    "source",
+    metavar="NAME|PATH",
+    help="digits, mnist, synthetic, a folder of IDX files, or an .npz file.",
+)
+device_option = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="auto, cpu, or one that `fastnn devices` lists.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress and no hints.")
+
+
+class Notes:
+    """Progress and hints, on stderr; nothing at all when quiet."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+
+    def say(self, line: str) -> None:
+        """Write a line."""
+        if not self.quiet:
+            click.echo(line, err=True)
+
+    @contextmanager
+    def bar(self, *columns: Any) -> Iterator[Bar | None]:
+        """Give a rich progress bar on a terminal, else None: lines must then do."""
+        if self.quiet or not sys.stderr.isatty():
+            yield None
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        console = Console(stderr=True, highlight=False)
+        if not console.is_interactive:  # TERM=dumb
+            yield None
+            return
+        bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            transient=True,
+        )
+        with bar:
+            yield bar
+
+
+def emit(command: str, content: dict[str, Any]) -> None:
+    """Print the one JSON object of a command."""
+    click.echo(json.dumps({"schema": SCHEMA, "command": command, **content}, allow_nan=False))
+
+
+def load_data(source: str, notes: Notes) -> Datasets:
+    """Load a data set by name or path; a download shows its progress."""
+    from fastnn.data import load_dataset
+
+    with downloading(notes) as on_progress:
+        return load_dataset(source, on_progress=on_progress)
+
+
+@contextmanager
+def downloading(notes: Notes) -> Iterator[Callable[[str, int, int | None], None]]:
+    """Give a callback that shows the progress of a download."""
+    announced: dict[str, Any] = {}
+    with notes.bar() as bar:
+
+        def on_progress(name: str, received: int, total: int | None) -> None:
+            if bar is None:
+                if name not in announced:
+                    announced[name] = True
+                    size = f" ({total / 1e6:.1f} MB)" if total else ""
+                    notes.say(f"downloading {name}{size}")
+                return
+            if name not in announced:
+                announced[name] = bar.add_task(name, total=total, note="")
+            note = f"{received / 1e6:.1f} MB"
+            bar.update(announced[name], completed=received, total=total, note=note)
+
+        yield on_progress
+
+
+def describe_data(datasets: Datasets) -> dict[str, Any]:
+    """Return the JSON object that identifies data."""
+    return {
+        "name": datasets.name,
+        "train": len(datasets.train),
+        "test": len(datasets.test),
+        "features": datasets.features,
+        "classes": datasets.classes,
+        "sha256": datasets.sha256,
+    }
+
+
+def describe_device(backend: Backend) -> dict[str, str]:
+    """Return the JSON object that names a device."""
+    return {"name": backend.name, "detail": backend.detail}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computes."""
+    packages = {"fastnn": "fastnn-mlp", "numpy": "numpy", "scipy": "scipy"}
+    return {
+        "python": platform.python_version(),
+        **{name: version(distribution) for name, distribution in packages.items()},
+    }
+
+
+def percent(part: float) -> str:
+    """0.9543 -> '95.43 %'."""
+    return f"{100 * part:.2f} %"

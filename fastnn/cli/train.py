@@ -1,0 +1,319 @@
+"""``fastnn train``."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fastnn.cli.output import (
+    Notes,
+    data_option,
+    describe_data,
+    describe_device,
+    device_option,
+    emit,
+    json_option,
+    load_data,
+    percent,
+    quiet_option,
+    versions,
+)
+
+if TYPE_CHECKING:
+    from fastnn.data import Datasets
+    from fastnn.network import Network
+    from fastnn.training import Epoch, History, Progress
+
+INTERRUPTED = 130
+
+
+class _Hidden(click.ParamType[Any]):
+    """``30``, ``16,16``, or ``none``."""
+
+    name = "sizes"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> list[int]:
+        if isinstance(value, list):
+            return value
+        if value.strip() == "none":
+            return []
+        try:
+            return [int(size) for size in value.split(",")]
+        except ValueError:
+            self.fail(f"{value!r} is neither a size, like 30, nor several, like 16,16, nor none")
+
+
+class _BatchSize(click.ParamType[Any]):
+    """A whole number, or ``full``: None."""
+
+    name = "samples"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | None:
+        if value == "full" or isinstance(value, int):
+            return None if value == "full" else value
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a whole number nor 'full', for the whole training set")
+
+
+def _one_or_each(value: str) -> str | list[str]:
+    return value.split(",") if "," in value else value
+
+
+@click.command()
+@data_option
+@device_option
+@click.option("--hidden", type=_Hidden(), default="30", show_default=True,
+              help="Hidden layers: 30, or 16,16, or none.")  # fmt: skip
+@click.option("--activation", default="sigmoid", show_default=True,
+              help="Of the hidden layers: sigmoid, tanh, relu, leaky-relu, identity.")  # fmt: skip
+@click.option("--output", default="sigmoid", show_default=True,
+              help="Of the output layer: one of those, or softmax.")  # fmt: skip
+@click.option("--cost", default="cross-entropy", show_default=True,
+              help="quadratic, squared-error, cross-entropy or log-likelihood.")  # fmt: skip
+@click.option("--init", default="scaled", show_default=True, help="scaled, normal, glorot or he.")
+@click.option("--epochs", type=int, default=30, show_default=True)
+@click.option("--batch-size", type=_BatchSize(), default="10", show_default=True,
+              help="Samples a mini-batch; 1 learns on-line, full is gradient descent.")  # fmt: skip
+@click.option("--learning-rate", "--eta", type=float, default=0.5, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True,
+              help="Of the weights and of the order.")  # fmt: skip
+@click.option("--shuffle/--no-shuffle", default=True, help="Another order every epoch (default).")
+@click.option("--fused/--no-fused", default=True,
+              help="The device's own step, where it has one (default).")  # fmt: skip
+@click.option(
+    "--save", "path", type=click.Path(), help="The model file.  [default: fastnn-DATA.safetensors]"
+)
+@json_option
+@quiet_option
+def train(
+    source: str | None,
+    device: str,
+    hidden: list[int],
+    activation: str,
+    output: str,
+    cost: str,
+    init: str,
+    epochs: int,
+    batch_size: int | None,
+    learning_rate: float,
+    seed: int,
+    shuffle: bool,
+    fused: bool,
+    path: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Train a network and save it.
+
+    Without options: 30 hidden units learn scikit-learn's handwritten digits in a few seconds,
+    off-line.
+    """
+    from fastnn import Network
+    from fastnn import device as find_device
+    from fastnn import train as run
+    from fastnn.model_file import check_writable
+
+    notes = Notes(quiet)
+    # What can be refused is refused before the work: the device, the output file, the data, the
+    # network.
+    backend = find_device(device)
+    path = path or _default_path(source or "digits")
+    replaced = check_writable(path).exists()
+    datasets = load_data(source or "digits", notes)
+    network = Network(
+        [datasets.features, *hidden, datasets.classes],
+        activation=_one_or_each(activation),
+        output=output,
+        cost=cost,
+        init=init,
+        seed=seed,
+        device=backend,
+    )
+    settings: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "shuffle": shuffle,
+        "fused": fused,
+    }
+    _introduce(notes, datasets, network, device)
+    with _stopping_politely() as interrupted, _Reporter(notes, epochs) as reporter:
+
+        def on_epoch(epoch: Epoch) -> bool:
+            reporter.epoch(epoch)
+            return bool(interrupted)
+
+        def on_call(progress: Progress) -> bool:
+            reporter.call(progress)
+            return bool(interrupted)
+
+        history = run(
+            network,
+            datasets.train,
+            test=datasets.test,
+            **settings,
+            on_epoch=on_epoch,
+            on_call=on_call,
+        )
+    network.trained_on = {"name": datasets.name, "sha256": datasets.sha256}
+    saved = bool(history.epochs)
+    if saved:
+        network.save(path)
+    if as_json:
+        _emit(history, datasets, network, settings, path if saved else None)
+    else:
+        _summarise(history, path if saved else None)
+    if replaced and saved:
+        notes.say(f"the model that was in {path} before is replaced")
+    if interrupted:
+        notes.say(
+            "interrupted" if saved else "interrupted before the first epoch's end: nothing is saved"
+        )
+        return INTERRUPTED
+    if source is None:
+        notes.say("\nThese were small digits. MNIST, the real ones: fastnn train --data mnist")
+    return 0
+
+
+def _default_path(source: str) -> str:
+    from pathlib import Path
+
+    return f"fastnn-{Path(source).resolve().stem}.safetensors"
+
+
+def _introduce(notes: Notes, datasets: Datasets, network: Network, device: str) -> None:
+    from fastnn.backends.registry import AUTO
+
+    shape = "-".join(map(str, network.sizes))
+    notes.say(
+        f"data     {datasets.name}: {len(datasets.train):,} training and "
+        f"{len(datasets.test):,} test samples of {datasets.features} numbers, "
+        f"{datasets.classes} classes"
+    )
+    notes.say(f"network  {shape}, {network.parameter_count:,} parameters")
+    chosen = f" (auto: the first usable of {', '.join(AUTO)})" if device == "auto" else ""
+    notes.say(f"device   {network.backend.name}{chosen}: {network.backend.detail}")
+
+
+@contextmanager
+def _stopping_politely() -> Iterator[list[bool]]:
+    """Note Ctrl-C in a list, so that the mini-batch at hand is finished; a second ends at once."""
+    heard: list[bool] = []
+
+    def handler(*_: object) -> None:
+        if heard:
+            raise KeyboardInterrupt
+        heard.append(True)
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield heard
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Reporter:
+    """A line an epoch and, on a terminal, a bar for the whole."""
+
+    def __init__(self, notes: Notes, epochs: int) -> None:
+        self._notes, self._epochs = notes, epochs
+        self._context = notes.bar()
+
+    def __enter__(self) -> _Reporter:
+        self._bar = self._context.__enter__()
+        if self._bar:
+            self._task = self._bar.add_task("epoch 1", total=self._epochs, note="")
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._context.__exit__(*error)
+
+    def call(self, progress: Progress) -> None:
+        """Move the bar."""
+        if self._bar:
+            self._bar.update(
+                self._task,
+                completed=progress.epoch - 1 + progress.samples / progress.total,
+                description=f"epoch {progress.epoch}",
+                note=f"{progress.samples_per_second:,.0f} samples/s",
+            )
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Write the epoch's line, above the bar if there is one."""
+        assert epoch.test_accuracy is not None
+        line = (
+            f"epoch {epoch.epoch:>{len(str(self._epochs))}}/{self._epochs}   "
+            f"cost {epoch.train_cost:.4f}   "
+            f"test {epoch.test_cost:.4f}, {percent(epoch.test_accuracy)}   "
+            f"{epoch.samples_per_second:>9,.0f} samples/s"
+        )
+        if self._bar:
+            self._bar.update(self._task, completed=epoch.epoch)
+            self._bar.console.print(line)
+        else:
+            self._notes.say(line)
+
+
+def _accuracy(epoch: Epoch) -> float:
+    assert epoch.test_accuracy is not None
+    return epoch.test_accuracy
+
+
+def _summarise(history: History, path: str | None) -> None:
+    if not history.epochs:
+        return
+    last, best = history.epochs[-1], max(history.epochs, key=_accuracy)
+    better = f", best {percent(_accuracy(best))} in epoch {best.epoch}" if best is not last else ""
+    click.echo(f"test accuracy {percent(_accuracy(last))} after epoch {last.epoch}{better}")
+    click.echo(
+        f"{history.samples_per_second:,.0f} samples/s (median), "
+        f"{history.step} step on {history.device}"
+    )
+    click.echo(f"model saved in {path}")
+
+
+def _emit(
+    history: History,
+    datasets: Datasets,
+    network: Network,
+    settings: dict[str, Any],
+    path: str | None,
+) -> None:
+    emit(
+        "train",
+        {
+            "device": describe_device(network.backend),
+            "step": history.step,
+            "data": describe_data(datasets),
+            "network": {
+                "sizes": network.sizes,
+                "parameters": network.parameter_count,
+                "activation": network.activation,
+                "output": network.output,
+                "cost": network.cost,
+                "init": network.init,
+            },
+            "settings": settings,
+            "epochs": [
+                {
+                    "epoch": epoch.epoch,
+                    "seconds": epoch.seconds,
+                    "samples_per_second": epoch.samples_per_second,
+                    "train_cost": epoch.train_cost,
+                    "test_cost": epoch.test_cost,
+                    "test_accuracy": epoch.test_accuracy,
+                }
+                for epoch in history.epochs
+            ],
+            "samples_per_second": history.samples_per_second,
+            "model": path,
+            "versions": versions(),
+        },
+    )
