@@ -1,0 +1,44 @@
+"""What the README shows is what is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("file", ["fastnn_pocket.py", "test_pocket.py"])
+def test_the_device_it_shows_is_the_one_that_is_tested(file: str) -> None:
+    assert (ROOT / "tests" / "pocket" / file).read_text() in BLOCKS
+
+
+def test_its_library_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (example,) = [block for block in BLOCKS if "load_dataset" in block]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "README.md", "exec"), {})
+    accuracy = float(capsys.readouterr().out.split()[0])
+    assert 0.9 < accuracy <= 1
+
+
+def test_every_file_it_links_to_exists() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_it_names_every_option_of_train() -> None:
+    from fastnn.cli.train import train
+
+    # A switch is shown by what turns it off, and --quiet by its letter.
+    names = [
+        option.secondary_opts or [name for name in option.opts if name != "--quiet"]
+        for option in train.params
+    ]
+    assert [name for each in names for name in each if f"`{name}`" not in README] == []
