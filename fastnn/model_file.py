@@ -101,7 +101,8 @@ def check_writable(path: PathLike) -> Path:
     try:
         there = target.stat() if target.exists() else None
         if there and not stat.S_ISREG(there.st_mode):
-            raise OutputError(f"cannot write {path}: it is not an ordinary file")
+            kind = "a folder" if stat.S_ISDIR(there.st_mode) else "not an ordinary file"
+            raise OutputError(f"cannot write {path}: it is {kind}")
         if there and there.st_size and not _is_model(target):
             raise OutputError(
                 f"cannot write {path}: it holds something other than a fastnn model, "

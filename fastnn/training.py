@@ -168,8 +168,8 @@ def train(
     batch_size = n if batch_size is None else whole_number("batch_size", batch_size, 1)
     if batch_size > n:
         raise ArgumentError(
-            f"a batch_size of {batch_size} is more than the {n} training samples; "
-            "None stands for all of them"
+            f"a batch size of {batch_size} is more than the {n} training samples; "
+            "None (--batch-size full) takes all of them"
         )
 
     backend = network.backend

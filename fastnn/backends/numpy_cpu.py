@@ -81,13 +81,17 @@ class NumpyBackend(Backend):
         """NumPy's version, and the BLAS that does the products, as SciPy loaded it."""
         from threadpoolctl import threadpool_info
 
-        blas = [
+        # SciPy's wheel brings a BLAS of its own beside NumPy's; elsewhere there is one for both.
+        blas = sorted(
+            (lib for lib in threadpool_info() if lib["user_api"] == "blas"),
+            key=lambda lib: "scipy.libs" not in lib["filepath"],
+        )
+        about = [
             f"{lib['internal_api']} {lib['version']} ({lib.get('architecture', 'unknown')}), "
             f"{lib['num_threads']} threads"
-            for lib in threadpool_info()
-            if lib["user_api"] == "blas" and "scipy" in lib["filepath"]
+            for lib in blas[:1]
         ]
-        return ", ".join([f"NumPy {np.__version__}", f"SciPy {scipy.__version__}", *blas[:1]])
+        return ", ".join([f"NumPy {np.__version__}", f"SciPy {scipy.__version__}", *about])
 
     def asarray(self, host: Array) -> Array:
         """Return the host array itself, made C-ordered if it is not."""

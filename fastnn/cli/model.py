@@ -33,7 +33,8 @@ IMAGES = (".png", ".jpg", ".jpeg")
 @quiet_option
 def evaluate(model: str, source: str | None, device: str, as_json: bool, quiet: bool) -> None:
     """Measure a saved network on a test set, by default that of the data it was trained on."""
-    from fastnn import Network, evaluate as measure
+    from fastnn import Network
+    from fastnn import evaluate as measure
     from fastnn.errors import ArgumentError
 
     notes = Notes(quiet)

@@ -6,9 +6,10 @@ import json
 import platform
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
     from fastnn.backends.base import Backend
     from fastnn.data import Datasets
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 SCHEMA = 1
 
@@ -50,7 +49,7 @@ class Notes:
             click.echo(line, err=True)
 
     @contextmanager
-    def bar(self, *columns: Any) -> Iterator[Bar | None]:
+    def bar(self) -> Iterator[Bar | None]:
         """Give a rich progress bar on a terminal, else None: lines must then do."""
         if self.quiet or not sys.stderr.isatty():
             yield None
@@ -89,20 +88,22 @@ def load_data(source: str, notes: Notes) -> Datasets:
 @contextmanager
 def downloading(notes: Notes) -> Iterator[Callable[[str, int, int | None], None]]:
     """Give a callback that shows the progress of a download."""
-    announced: dict[str, Any] = {}
-    with notes.bar() as bar:
+    tasks: dict[str, Any] = {}
+    with ExitStack() as stack:
+
+        @cache  # when something is downloaded, and not before
+        def bar() -> Bar | None:
+            return stack.enter_context(notes.bar())
 
         def on_progress(name: str, received: int, total: int | None) -> None:
-            if bar is None:
-                if name not in announced:
-                    announced[name] = True
-                    size = f" ({total / 1e6:.1f} MB)" if total else ""
+            if name not in tasks:
+                size = f" ({total / 1e6:.1f} MB)" if total else ""
+                drawn = bar()
+                tasks[name] = drawn and drawn.add_task(name, total=total, note=size)
+                if drawn is None:
                     notes.say(f"downloading {name}{size}")
-                return
-            if name not in announced:
-                announced[name] = bar.add_task(name, total=total, note="")
-            note = f"{received / 1e6:.1f} MB"
-            bar.update(announced[name], completed=received, total=total, note=note)
+            if drawn := bar():
+                drawn.update(tasks[name], completed=received, total=total)
 
         yield on_progress
 

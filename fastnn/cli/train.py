@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,71 +32,73 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 
 
-class _Hidden(click.ParamType[Any]):
-    """``30``, ``16,16``, or ``none``."""
-
-    name = "sizes"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> list[int]:
-        if isinstance(value, list):
-            return value
-        if value.strip() == "none":
-            return []
-        try:
-            return [int(size) for size in value.split(",")]
-        except ValueError:
-            self.fail(f"{value!r} is neither a size, like 30, nor several, like 16,16, nor none")
+def _hidden(ctx: click.Context, param: click.Parameter, value: str) -> list[int]:
+    if value == "none":
+        return []
+    try:
+        return [int(size) for size in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is neither a size, like 30, nor several, like 16,16, nor none"
+        ) from None
 
 
-class _BatchSize(click.ParamType[Any]):
-    """A whole number, or ``full``: None."""
-
-    name = "samples"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> int | None:
-        if value == "full" or isinstance(value, int):
-            return None if value == "full" else value
-        try:
-            return int(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a whole number nor 'full', for the whole training set")
+def _batch_size(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
+    if value == "full":
+        return None
+    size = int(value) if value.isascii() and value.isdigit() else 0
+    if not size:
+        raise click.BadParameter(
+            f"{value!r} is neither a number from 1 nor 'full', the whole training set"
+        )
+    return size
 
 
-def _one_or_each(value: str) -> str | list[str]:
+def _one_or_each(ctx: click.Context, param: click.Parameter, value: str) -> str | list[str]:
     return value.split(",") if "," in value else value
+
+
+option = partial(click.option, show_default=True)
 
 
 @click.command()
 @data_option
 @device_option
-@click.option("--hidden", type=_Hidden(), default="30", show_default=True,
-              help="Hidden layers: 30, or 16,16, or none.")  # fmt: skip
-@click.option("--activation", default="sigmoid", show_default=True,
-              help="Of the hidden layers: sigmoid, tanh, relu, leaky-relu, identity.")  # fmt: skip
-@click.option("--output", default="sigmoid", show_default=True,
-              help="Of the output layer: one of those, or softmax.")  # fmt: skip
-@click.option("--cost", default="cross-entropy", show_default=True,
-              help="quadratic, squared-error, cross-entropy or log-likelihood.")  # fmt: skip
-@click.option("--init", default="scaled", show_default=True, help="scaled, normal, glorot or he.")
-@click.option("--epochs", type=int, default=30, show_default=True)
-@click.option("--batch-size", type=_BatchSize(), default="10", show_default=True,
-              help="Samples a mini-batch; 1 learns on-line, full is gradient descent.")  # fmt: skip
-@click.option("--learning-rate", "--eta", type=float, default=0.5, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True,
-              help="Of the weights and of the order.")  # fmt: skip
-@click.option("--shuffle/--no-shuffle", default=True, help="Another order every epoch (default).")
-@click.option("--fused/--no-fused", default=True,
-              help="The device's own step, where it has one (default).")  # fmt: skip
-@click.option(
-    "--save", "path", type=click.Path(), help="The model file.  [default: fastnn-DATA.safetensors]"
+@option("--hidden", default="30", callback=_hidden, help="Hidden layers: 30, or 16,16, or none.")
+@option(
+    "--activation",
+    default="sigmoid",
+    callback=_one_or_each,
+    help="Of the hidden layers, one or one each: sigmoid, tanh, relu, leaky-relu, identity.",
 )
+@option("--output", default="sigmoid", help="Of the output layer: one of those, or softmax.")
+@option(
+    "--cost",
+    default="cross-entropy",
+    help="quadratic, squared-error, cross-entropy or log-likelihood.",
+)
+@option("--init", default="scaled", help="scaled, normal, glorot or he.")
+@option("--epochs", type=click.IntRange(min=1), default=30)
+@option(
+    "--batch-size",
+    default="10",
+    callback=_batch_size,
+    help="Samples a mini-batch; 1 learns on-line, full is gradient descent.",
+)
+@option(
+    "--learning-rate", "--eta", type=click.FloatRange(min=0, min_open=True), default=0.5, help="η."
+)
+@option("--seed", type=click.IntRange(min=0), default=0, help="Of the weights and the order.")
+@option("--shuffle/--no-shuffle", default=True, help="Another order every epoch.")
+@option("--fused/--no-fused", default=True, help="The device's own step, where it has one.")
+@option("--save", "path", type=click.Path(), help="The model file; fastnn-DATA.safetensors.")
 @json_option
 @quiet_option
 def train(
     source: str | None,
     device: str,
     hidden: list[int],
-    activation: str,
+    activation: str | list[str],
     output: str,
     cost: str,
     init: str,
@@ -128,7 +131,7 @@ def train(
     datasets = load_data(source or "digits", notes)
     network = Network(
         [datasets.features, *hidden, datasets.classes],
-        activation=_one_or_each(activation),
+        activation=activation,
         output=output,
         cost=cost,
         init=init,
@@ -270,7 +273,8 @@ def _summarise(history: History, path: str | None) -> None:
     if not history.epochs:
         return
     last, best = history.epochs[-1], max(history.epochs, key=_accuracy)
-    better = f", best {percent(_accuracy(best))} in epoch {best.epoch}" if best is not last else ""
+    was_better = _accuracy(best) > _accuracy(last)
+    better = f", best {percent(_accuracy(best))} in epoch {best.epoch}" if was_better else ""
     click.echo(f"test accuracy {percent(_accuracy(last))} after epoch {last.epoch}{better}")
     click.echo(
         f"{history.samples_per_second:,.0f} samples/s (median), "

@@ -67,8 +67,7 @@ class BackendConformance:
 
     device: ClassVar[str | type[Backend]]
 
-    # Set-up
-    # ------------------------------------------------------------------------------------------------
+    # Set-up ------------------------------------------------------------------------------------
 
     @pytest.fixture(autouse=True)
     def _warnings_are_errors(self) -> Iterator[None]:
@@ -139,8 +138,7 @@ class BackendConformance:
                 backend.to_numpy(guard), GUARD, "memory beside an out was written"
             )
 
-    # The registration
-    # --------------------------------------------------------------------------------------
+    # The registration --------------------------------------------------------------------------
 
     def test_it_says_whether_it_can_be_used(self, backend: Backend) -> None:
         assert type(backend).unavailable(None) is None
@@ -150,8 +148,7 @@ class BackendConformance:
         assert isinstance(backend.name, str)
         assert isinstance(backend.detail, str)
 
-    # Crossings
-    # ---------------------------------------------------------------------------------------------
+    # Crossings ---------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("shape", [(1,), (7,), (5, 3), (1, 784)])
     @pytest.mark.parametrize("kind", ["uint8", "int32", "float"])
@@ -187,8 +184,7 @@ class BackendConformance:
             backend.to_numpy(flat), [*range(6), 2, 2, 2, 2, *range(10, 20)]
         )
 
-    # Kernels
-    # -----------------------------------------------------------------------------------------------
+    # Kernels -----------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("kind", ["uint8", "float"])
     @pytest.mark.parametrize("columns", [1, 10, 784])
@@ -420,8 +416,7 @@ class BackendConformance:
             shrink=shrink,
         )
 
-    # The whole
-    # --------------------------------------------------------------------------------------------
+    # The whole ---------------------------------------------------------------------------------
 
     @pytest.mark.parametrize(("cost", "output"), PAIRS)
     @pytest.mark.parametrize("activation", HIDDEN)
