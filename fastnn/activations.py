@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fastnn.errors import ArgumentError, did_you_mean
+from fastnn.errors import ArgumentError, known_name
 from fastnn.kernels.reference import SIGMA, SIGMA_PRIME
 
 __all__ = ["HIDDEN", "OUTPUT", "layer_activations"]
@@ -35,15 +35,15 @@ def layer_activations(
     ArgumentError
         For an unknown name, softmax in a hidden layer, or a sequence of the wrong length.
     """
-    hidden = (activation,) * n_hidden if isinstance(activation, str) else tuple(activation)
+    if not isinstance(activation, Sequence):
+        raise ArgumentError(f"activation must be a name or a list of names, not {activation!r}")
     # A single name is checked even where there is no hidden layer for it to apply to.
-    for name in hidden or ((activation,) if isinstance(activation, str) else ()):
+    for name in (activation,) if isinstance(activation, str) else activation:
         if name == "softmax":
             raise ArgumentError("softmax is for the output layer; a hidden layer cannot have it")
-        if name not in HIDDEN:
-            raise ArgumentError(did_you_mean("activation", str(name), HIDDEN))
-    if output not in OUTPUT:
-        raise ArgumentError(did_you_mean("output activation", str(output), OUTPUT))
+        known_name("activation", name, HIDDEN)
+    hidden = (activation,) * n_hidden if isinstance(activation, str) else tuple(activation)
+    known_name("output activation", output, OUTPUT)
     if len(hidden) != n_hidden:
         raise ArgumentError(
             f"{len(hidden)} activations were given for {n_hidden} hidden layers; "

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.errors import ArgumentError, did_you_mean
+from fastnn.errors import ArgumentError, known_name
 from fastnn.kernels.reference import MATCHED
 
 __all__ = ["COSTS", "check_pair", "mean_cost"]
@@ -69,8 +69,7 @@ def check_pair(cost: str, output: str) -> None:
         which are defined on probabilities; for softmax with a cost that treats its outputs as
         independent.
     """
-    if cost not in COSTS:
-        raise ArgumentError(did_you_mean("cost", str(cost), COSTS))
+    known_name("cost", cost, COSTS)
     if output == "softmax" and cost != "log-likelihood":
         advice = "softmax goes with 'log-likelihood'"
     elif cost in MATCHED and output != MATCHED[cost]:

@@ -8,7 +8,7 @@ the class, or :class:`FastnnError` for all of them.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection
 
 __all__ = [
     "ArgumentError",
@@ -19,6 +19,7 @@ __all__ = [
     "ModelError",
     "OutputError",
     "did_you_mean",
+    "known_name",
 ]
 
 
@@ -62,7 +63,14 @@ class Diverged(FastnnError, ArithmeticError):
     exit_code = 5
 
 
-def did_you_mean(kind: str, name: str, known: Iterable[str]) -> str:
+def known_name(kind: str, name: object, known: Collection[str]) -> str:
+    """Return the name if it is a known one, else raise an ArgumentError that helps."""
+    if isinstance(name, str) and name in known:
+        return name
+    raise ArgumentError(did_you_mean(kind, str(name), known))
+
+
+def did_you_mean(kind: str, name: str, known: Collection[str]) -> str:
     """Return the sentences for an unknown name: the nearest known one, if any, and all."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1)

@@ -26,7 +26,8 @@ class Samples:
     backend, sizes
         The network's.
     x
-        (n, sizes[0]), uint8 or floats, n ≥ 1. Bytes stay bytes; they are scaled portion by portion.
+        (n, sizes[0]), as :func:`fastnn.data.arrays.as_samples` gives them. Bytes stay bytes; they
+        are scaled portion by portion.
 
     Attributes
     ----------
@@ -38,22 +39,15 @@ class Samples:
     Raises
     ------
     DataError
-        If x is of another type or width.
+        If a number is beyond the backend's precision.
     """
 
     def __init__(self, backend: Backend, sizes: Sequence[int], x: NDArray[Any]) -> None:
-        if x.ndim != 2 or x.shape[1] != sizes[0]:
-            shape = " × ".join(map(str, x.shape))
-            raise DataError(
-                f"the network takes samples of {sizes[0]} numbers, one a row; these are {shape}"
-            )
-        if x.dtype != np.uint8:
-            if not np.issubdtype(x.dtype, np.floating):
-                raise DataError(
-                    "samples must be uint8 (scaled by 1/255) or floats (taken as they are), "
-                    f"not {x.dtype}"
-                )
-            x = x.astype(backend.dtype, copy=False)
+        if x.dtype != np.uint8 and x.dtype != backend.dtype:
+            with np.errstate(over="ignore"):
+                x = x.astype(backend.dtype)
+            if not np.isfinite(x).all():
+                raise DataError(f"a sample holds a number too large for {backend.dtype}")
         self.rows: Array = backend.asarray(x)
         self.scale = 1 / 255 if x.dtype == np.uint8 else 1.0
         self._backend = backend
@@ -75,9 +69,16 @@ class Samples:
         )
 
     def outputs(self, layers: Sequence[Layer]) -> NDArray[Any]:
-        """Return the outputs of the layers, (n, sizes[-1]), on the host."""
+        """Return the outputs of the layers, (n, sizes[-1]), on the host.
+
+        What overflows shows as outputs that are not finite, for the caller to look for.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._feed(layers)
+        return self._backend.to_numpy(self._flat).reshape(self._shape)
+
+    def _feed(self, layers: Sequence[Layer]) -> None:
         for (start, stop), part in zip(self._spans, self._parts, strict=True):
             hidden = self._tail if stop == self._shape[0] else self._full
             self._backend.gather(self.rows, self._order, start, stop, self.scale, hidden[0])
             feed_forward(self._backend, layers, [*hidden, part])
-        return self._backend.to_numpy(self._flat).reshape(self._shape)

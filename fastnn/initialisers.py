@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.errors import ArgumentError, did_you_mean
+from fastnn.errors import known_name
 
 __all__ = ["INITIALISERS", "initial_parameters"]
 
@@ -40,9 +40,7 @@ def initial_parameters(
 
     The stream is PCG64 from ``seed``: W then b, from the first layer to the last, in float64.
     """
-    if init not in _VARIANCES:
-        raise ArgumentError(did_you_mean("initialiser", str(init), INITIALISERS))
-    weight_variance, bias_variance = _VARIANCES[init]
+    weight_variance, bias_variance = _VARIANCES[known_name("initialiser", init, INITIALISERS)]
     rng = np.random.default_rng(seed)
     weights, biases = [], []
     for n_in, n_out in pairwise(sizes):

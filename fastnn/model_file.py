@@ -56,7 +56,7 @@ def load(path: PathLike, device: str | Backend = "auto") -> Network:
 
     description, tensors = _read(Path(path))
     try:
-        _check_version(description["format_version"])
+        _check_version(path, description["format_version"])
         activations = [str(name) for name in description["activations"]]
         weights = [tensors.pop(f"layers.{number}.weight") for number in range(len(activations))]
         biases = [tensors.pop(f"layers.{number}.bias") for number in range(len(activations))]
@@ -78,7 +78,8 @@ def load(path: PathLike, device: str | Backend = "auto") -> Network:
             )
         network.init = None if description["init"] is None else str(description["init"])
         origin = description["trained_on"]
-        network.trained_on = origin and {key: str(origin[key]) for key in ("name", "sha256")}
+        if origin is not None:
+            network.trained_on = {key: str(origin[key]) for key in ("name", "sha256")}
     except ArgumentError as error:
         raise ModelError(f"{path} is damaged: {error}") from error
     except (KeyError, TypeError, IndexError) as error:
@@ -97,8 +98,8 @@ def check_writable(path: PathLike) -> Path:
         If the folder does not exist or cannot be written to; if something other than a model of
         ours is there, which writing would destroy.
     """
-    target = Path(os.path.realpath(path))
     try:
+        target = Path(os.path.realpath(path))
         there = target.stat() if target.exists() else None
         if there and not stat.S_ISREG(there.st_mode):
             kind = "a folder" if stat.S_ISDIR(there.st_mode) else "not an ordinary file"
@@ -150,6 +151,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ModelError(f"{path} is damaged, or no model file: {error}") from error
+    except (TypeError, AttributeError) as error:  # of a dtype that NumPy lacks, such as bfloat16
+        raise ModelError(f"{path} holds numbers of a type that NumPy lacks: {error}") from error
     except OSError as error:
         raise ModelError(f"the model {path} cannot be read: {error.strerror or error}") from error
     if text is None:
@@ -171,12 +174,12 @@ def _is_model(path: Path) -> bool:
     return True
 
 
-def _check_version(version: object) -> None:
+def _check_version(path: PathLike, version: object) -> None:
     if version == FORMAT_VERSION:
         return
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise ModelError(
-            f"the model has format version {version}, which a newer fastnn wrote; "
+            f"{path} has format version {version}, which a newer fastnn wrote; "
             f"this one reads version {FORMAT_VERSION}. Upgrade fastnn-mlp."
         )
     raise ArgumentError(f"it has the format version {version!r}")

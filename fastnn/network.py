@@ -15,6 +15,7 @@ from fastnn.backends.base import Array, Backend, Layer
 from fastnn.backends.registry import device as find_device
 from fastnn.checks import fits_memory, whole_number
 from fastnn.costs import check_pair
+from fastnn.data.arrays import as_samples
 from fastnn.errors import ArgumentError, DataError
 from fastnn.inference import Samples
 from fastnn.initialisers import initial_parameters
@@ -99,11 +100,7 @@ class Network:
         ArgumentError
             If the shapes do not chain, or a value is not finite.
         """
-        try:
-            w = [np.asarray(each, dtype=np.float64) for each in weights]
-            b = [np.asarray(each, dtype=np.float64) for each in biases]
-        except (TypeError, ValueError) as error:
-            raise ArgumentError(f"weights and biases must be arrays of numbers: {error}") from None
+        w, b = _as_arrays("weights", weights), _as_arrays("biases", biases)
         if not w or any(each.ndim != 2 for each in w):
             raise ArgumentError("weights must be matrices (n_out, n_in), one a layer, at least one")
         sizes = [w[0].shape[1], *(each.shape[0] for each in w)]
@@ -115,8 +112,6 @@ class Network:
                 f"the parameters do not chain: weights {[each.shape for each in w]}, "
                 f"biases {[each.shape for each in b]}"
             )
-        if not all(np.isfinite(each).all() for each in (*w, *b)):
-            raise ArgumentError("weights and biases must be finite numbers")
         network = cls.__new__(cls)
         network._define(sizes, activation, output, cost, device, dtype)
         network.init = None
@@ -148,9 +143,12 @@ class Network:
     def _fill(self, weights: Sequence[NDArray[Any]], biases: Sequence[NDArray[Any]]) -> None:
         """Put all parameters into one contiguous buffer with a view for each, W and b in turn."""
         pairs = [array for pair in zip(weights, biases, strict=True) for array in pair]
-        flat = np.concatenate(
-            [array.ravel() for array in pairs], dtype=self.backend.dtype, casting="same_kind"
-        )
+        with np.errstate(over="ignore"):
+            flat = np.concatenate(
+                [array.ravel() for array in pairs], dtype=self.backend.dtype, casting="same_kind"
+            )
+        if not np.isfinite(flat).all():
+            raise ArgumentError(f"weights and biases must be finite numbers in {flat.dtype}")
         self.buffer: Array = self.backend.asarray(flat)
         views = self.backend.views(self.buffer, [array.shape for array in pairs])
         self.layers = tuple(
@@ -205,29 +203,24 @@ class Network:
         Raises
         ------
         DataError
-            If x is of another type or width.
+            If x is of another type or width, or holds NaN or inf; if an output is not finite.
         """
-        rows = np.asarray(x)
-        if rows.ndim > 2:
-            rows = rows.reshape(len(rows), -1)
-        if not len(rows):
+        if isinstance(x, np.ndarray) and x.ndim > 1 and not len(x):
             return np.empty((0, self.sizes[-1]), self.backend.dtype)
-        return Samples(self.backend, self.sizes, rows).outputs(self.layers)
+        rows = as_samples(x)
+        if rows.shape[1] != self.sizes[0]:
+            raise DataError(
+                f"the network takes samples of {self.sizes[0]} numbers; "
+                f"these have {rows.shape[1]}, in x of shape {np.shape(x)}"
+            )
+        outputs = Samples(self.backend, self.sizes, rows).outputs(self.layers)
+        if not np.isfinite(outputs).all():
+            raise DataError("an output is not a finite number: are the samples in their range?")
+        return outputs
 
     def predict(self, x: ArrayLike) -> NDArray[np.int64]:
-        """Return the class number of each sample, (m,): its most active output. x is as in forward.
-
-        Raises
-        ------
-        DataError
-            As in forward, and where an output is not a number, which has no class.
-        """
-        outputs = self.forward(x)
-        if not np.isfinite(outputs).all():
-            raise DataError(
-                "some outputs are not finite numbers: look for NaN or inf in the samples"
-            )
-        classes: NDArray[np.int64] = outputs.argmax(axis=1)
+        """Return the class number of each sample, (m,), its most active output; x as in forward."""
+        classes: NDArray[np.int64] = self.forward(x).argmax(axis=1)
         return classes
 
     def to(self, device: str | Backend) -> Network:
@@ -290,3 +283,13 @@ def _checked_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
             f"a network has an input and an output layer at least, not {list(sizes)}"
         )
     return checked
+
+
+def _as_arrays(what: str, arrays: Sequence[ArrayLike]) -> list[NDArray[np.float64]]:
+    try:
+        numbers = [np.asarray(array) for array in arrays]
+    except (TypeError, ValueError) as error:  # not iterable, or rows of different lengths
+        raise ArgumentError(f"{what} must be a list of arrays of numbers: {error}") from None
+    if any(array.dtype.kind not in "iuf" for array in numbers):
+        raise ArgumentError(f"{what} must be a list of arrays of numbers, real ones")
+    return [array.astype(np.float64) for array in numbers]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastnn.backends.base import Plan
+from fastnn.backends.base import Plan, Step
 from fastnn.backprop import BackpropStep
 from fastnn.checks import positive_number, whole_number
 from fastnn.costs import mean_cost
@@ -199,11 +199,11 @@ def train(
                 called = perf_counter()
                 stop = min(start + batch_size * mini_batches, n)
                 step(order, start, stop, rate, 1.0)
-                start = stop
                 if step.stride > 1:
                     backend.synchronize()
-                now = perf_counter()
-                mini_batches = _paced(mini_batches, now - called, step.stride)
+                    seconds = perf_counter() - called
+                    mini_batches = _paced(plan, step, stop - start, seconds, mini_batches)
+                start, now = stop, perf_counter()
                 if on_call is not None and now - reported >= REPORT_SECONDS:
                     reported = now
                     if on_call(Progress(number, stop, n, stop / (now - began))) is True:
@@ -238,9 +238,13 @@ def evaluate(network: Network, data: LabelledSamples) -> Score:
     Raises
     ------
     DataError
-        If the set does not fit the network.
+        If the set does not fit the network, or the cost is beyond all numbers.
     """
-    return _Scorer(network, _fitting(network, "given", data))()
+    with np.errstate(over="ignore", invalid="ignore"):
+        score = _Scorer(network, _fitting(network, "given", data))()
+    if not np.isfinite(score.cost):
+        raise DataError("the cost is not a finite number: are the samples in their range?")
+    return score
 
 
 class _Scorer:
@@ -286,11 +290,10 @@ def epoch_order(n: int, seed: int, epoch: int | None) -> NDArray[np.int32]:
     return stream.permutation(n).astype(np.int32)
 
 
-def _paced(mini_batches: int, seconds: float, stride: int) -> int:
-    """How many mini-batches the next call takes, when one with so many took so long."""
-    if seconds > CALL_SECONDS:
-        return max(1, mini_batches // 2)
-    return min(2 * mini_batches, stride) if seconds < CALL_SECONDS / 2 else mini_batches
+def _paced(plan: Plan, step: Step, samples: int, seconds: float, before: int) -> int:
+    """How many mini-batches the next call takes, when one with so many samples took so long."""
+    in_time = int(samples * CALL_SECONDS / max(seconds, 1e-9)) // plan.batch_size
+    return max(1, min(in_time, 2 * before, step.stride))
 
 
 def _check_finite(network: Network, score: Score, epoch: int, rate: float) -> None:

@@ -8,8 +8,9 @@ class. The environment variable FASTNN_DISABLE_PLUGINS=1 leaves them out.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Literal
@@ -60,7 +61,7 @@ def device(spec: str | Backend = "auto", dtype: DTypeLike | None = None) -> Back
         If dtype is neither of the two, or differs from that of the backend given.
     """
     if isinstance(spec, Backend):
-        if dtype is not None and np.dtype(dtype) != spec.dtype:
+        if dtype is not None and _checked_dtype(dtype) != spec.dtype:
             raise ArgumentError(f"the backend given computes in {spec.dtype}, not in {dtype}")
         return spec
     if not isinstance(spec, str):
@@ -69,18 +70,22 @@ def device(spec: str | Backend = "auto", dtype: DTypeLike | None = None) -> Back
     if spec in ("auto", "cpu"):
         return _first_usable(AUTO if spec == "auto" else CPU, dtype)
     name, colon, number = spec.partition(":")
+    if name in ("auto", "cpu"):
+        raise DeviceError(f"device {spec!r}: {name} chooses a device and takes no number")
     if colon and not (number.isascii() and number.isdigit()):
         raise DeviceError(f"device {spec!r}: behind the colon stands a number, as in 'cuda:1'")
     cls = _load(name)
     index = int(number) if colon else None
-    reason = cls.unavailable(index)
+    with _anothers_code(name):
+        reason = cls.unavailable(index)
     if reason is not None:
         raise DeviceError(
             f"device {spec!r} cannot be used: {reason}\n"
             f"  usable here: {', '.join(usable()) or 'none'}.  "
             "Try --device cpu, or `fastnn devices` for the reasons."
         )
-    return cls(index, dtype)
+    with _anothers_code(name):
+        return cls(index, dtype)
 
 
 def devices() -> list[DeviceReport]:
@@ -137,13 +142,8 @@ def _load(name: str) -> type[Backend]:
     if len(entries) > 1:
         claims = " and ".join(entry.value for entry in entries)
         raise DeviceError(f"device {name!r} is claimed by {claims}; uninstall all but one")
-    try:
+    with _anothers_code(name, f": {entries[0].value} cannot be loaded"):
         cls = entries[0].load()
-    except Exception as error:  # another's code may fail in any way; it must not take us along
-        raise DeviceError(
-            f"device {name!r} is broken: {entries[0].value} cannot be loaded "
-            f"({type(error).__name__}: {error})"
-        ) from error
     if not (isinstance(cls, type) and issubclass(cls, Backend)):
         raise DeviceError(f"device {name!r} is broken: {entries[0].value} is no Backend class")
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
@@ -156,10 +156,20 @@ def _report(name: str) -> DeviceReport:
     source: Literal["built in", "plug-in"] = "built in" if name in BUILT_IN else "plug-in"
     try:
         cls = _load(name)
-        reason = cls.unavailable()
-        detail = "" if reason else cls().detail
+        with _anothers_code(name):
+            reason = cls.unavailable()
+            return DeviceReport(name, source, "" if reason else cls().detail, reason)
     except DeviceError as error:
         return DeviceReport(name, source, "", str(error))
-    except Exception as error:  # as in _load
-        return DeviceReport(name, source, "", f"it is broken ({type(error).__name__}: {error}).")
-    return DeviceReport(name, source, detail, reason)
+
+
+@contextmanager
+def _anothers_code(name: str, what: str = "") -> Iterator[None]:
+    """Run a device's own code, which may fail in any way or greet on stdout: neither harms us."""
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except (Exception, SystemExit) as error:
+        raise DeviceError(
+            f"device {name!r} is broken{what} ({type(error).__name__}: {error})"
+        ) from error

@@ -120,7 +120,8 @@ class BackendConformance:
             The kernel's other arguments.
         """
         hosts = {name: _cast(array, backend) for name, array in inputs.items()}
-        given = {name: backend.asarray(host) for name, host in hosts.items()}
+        # Copies, since a device may share the host's memory.
+        given = {name: backend.asarray(host.copy()) for name, host in hosts.items()}
         targets, guards = {}, []
         for name, array in outs.items():
             before, target, after = _guarded(backend, _cast(array, backend))
@@ -435,20 +436,25 @@ class BackendConformance:
         self, backend: Backend, n: int, batch_size: int, shrink: float
     ) -> None:
         network = Network([6, 9, 4], device=backend)
-        _step_against_reference(BackpropStep, network, n, batch_size, shrink)
+        _step_against_reference(BackpropStep, network, n, batch_size, shrink, "uint8")
 
     @pytest.mark.parametrize(
         ("sizes", "activation", "output", "cost"),
         [
             ([6, 4], "sigmoid", "sigmoid", "quadratic"),
             ([6, 9, 4], "sigmoid", "sigmoid", "cross-entropy"),
-            ([6, 17, 5, 4], "tanh", "softmax", "log-likelihood"),
+            ([6, 17, 5, 4], ["tanh", "relu"], "softmax", "log-likelihood"),
             ([6, 8, 4], "relu", "identity", "squared-error"),
             ([6, 8, 4], "leaky-relu", "tanh", "quadratic"),
         ],
     )
     def test_the_fused_step_descends_the_reference(
-        self, backend: Backend, sizes: list[int], activation: str, output: str, cost: str
+        self,
+        backend: Backend,
+        sizes: list[int],
+        activation: str | list[str],
+        output: str,
+        cost: str,
     ) -> None:
         def fused(backend: Backend, plan: Plan) -> Step:
             step = backend.fused_step(plan)
@@ -456,11 +462,12 @@ class BackendConformance:
                 pytest.skip(f"{backend.name} has no fused step for this network: that is its right")
             return step
 
-        for (n, batch_size), shrink in itertools.product(SCHEDULES, [1.0, 0.9]):
+        variants = itertools.product(SCHEDULES, [1.0, 0.9], ["uint8", "float"])
+        for (n, batch_size), shrink, kind in variants:
             network = Network(
                 sizes, activation=activation, output=output, cost=cost, device=backend
             )
-            _step_against_reference(fused, network, n, batch_size, shrink)
+            _step_against_reference(fused, network, n, batch_size, shrink, kind)
 
     def test_it_learns_as_numpy_does(self, rng: np.random.Generator) -> None:
         centres = rng.standard_normal((3, 8))
@@ -524,35 +531,43 @@ def _step_against_reference(
     n: int,
     batch_size: int,
     shrink: float,
+    kind: str,
 ) -> None:
-    """Two epochs, in one call and in a call a mini-batch, against the reference in float64."""
+    """Two epochs, in one call and in a call a mini-batch, against the reference in float64.
+
+    In the second epoch the order, the rate and what the weights shrink by are others.
+    """
     rng = np.random.default_rng(n)
     backend, n_in, n_out = network.backend, network.sizes[0], network.sizes[-1]
-    x = rng.integers(0, 256, (n, n_in), dtype=np.uint8)
+    pixels = rng.integers(0, 256, (n, n_in), dtype=np.uint8)
+    x = pixels if kind == "uint8" else _rounded(pixels / 255, backend)
+    scale = 1 / 255 if kind == "uint8" else 1.0
     y = np.eye(n_out, dtype=np.uint8)[rng.integers(0, n_out, n)]
-    order = rng.permutation(n).astype(np.int32)
     w, b = ([array.astype(float) for array in each] for each in (network.weights, network.biases))
     plan = Plan(
         layers=network.layers,
         sizes=network.sizes,
         cost=network.cost,
-        inputs=backend.asarray(x),
-        scale=1 / 255,
+        inputs=backend.asarray(_cast(x, backend)),
+        scale=scale,
         targets=backend.asarray(y),
         n=n,
         batch_size=batch_size,
     )
     step = make_step(backend, plan)
-    device_order = backend.asarray(order)
     starts = range(0, n, batch_size)
+    epochs = [(rng.permutation(n).astype(np.int32), 0.3, shrink) for _ in range(2)]
+    epochs[1] = (epochs[1][0], 0.1, shrink**2)
+    orders = [backend.asarray(order) for order, *_ in epochs]
     with _no_crossings(backend):
-        step(device_order, 0, n, 0.3, shrink)
+        step(orders[0], 0, n, *epochs[0][1:])
         for start in starts:
-            step(device_order, start, min(start + batch_size, n), 0.3, shrink)
+            step(orders[1], start, min(start + batch_size, n), *epochs[1][1:])
 
-    for start in (*starts, *starts):
-        batch = order[start : start + batch_size]
-        _reference_mini_batch(network, w, b, x[batch] / 255, y[batch], 0.3, shrink)
+    for order, *how in epochs:
+        for start in starts:
+            batch = order[start : start + batch_size]
+            _reference_mini_batch(network, w, b, scale * x[batch], y[batch], *how)
     # The rounding of each mini-batch adds to that of all before it.
     k = max(batch_size, *network.sizes) * (2 * len(starts)) ** 2
     for got, expected in zip((*network.weights, *network.biases), (*w, *b), strict=True):
