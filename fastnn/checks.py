@@ -5,21 +5,30 @@ from __future__ import annotations
 import math
 import operator
 import os
+import reprlib
 from typing import Any
 
 from fastnn.errors import ArgumentError
 
-__all__ = ["fits_memory", "positive_number", "whole_number"]
+__all__ = ["MOST_EPOCHS", "fits_memory", "positive_number", "whole_number"]
+
+MOST_EPOCHS = 1_000_000
 
 
-def whole_number(name: str, value: Any, least: int) -> int:
+def whole_number(name: str, value: Any, least: int, most: int | None = None) -> int:
     """Return the value as an int, or raise an ArgumentError that says what it must be."""
     try:
         number = operator.index(value)
     except TypeError:
         number = None
-    if number is None or isinstance(value, bool) or number < least:
-        raise ArgumentError(f"{name} must be a whole number, {least} or more, not {value!r}")
+    if (
+        number is None
+        or isinstance(value, bool)
+        or number < least
+        or (most is not None and number > most)
+    ):
+        limits = f"{least} or more" if most is None else f"{least} to {most:,}"
+        raise ArgumentError(f"{name} must be a whole number, {limits}, not {reprlib.repr(value)}")
     return number
 
 
@@ -30,7 +39,7 @@ def positive_number(name: str, value: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not (math.isfinite(number) and number > 0):
-        raise ArgumentError(f"{name} must be a number above 0, not {value!r}")
+        raise ArgumentError(f"{name} must be a number above 0, not {reprlib.repr(value)}")
     return number
 
 

@@ -8,6 +8,7 @@ the class, or :class:`FastnnError` for all of them.
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Collection
 
 __all__ = [
@@ -73,6 +74,6 @@ def known_name(kind: str, name: object, known: Collection[str]) -> str:
 def did_you_mean(kind: str, name: str, known: Collection[str]) -> str:
     """Return the sentences for an unknown name: the nearest known one, if any, and all."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name.lower(), known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"unknown {kind} {name!r}.{hint}  known: {', '.join(known)}"
+    return f"unknown {kind} {reprlib.repr(name)}.{hint}  known: {', '.join(known)}"

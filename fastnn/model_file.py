@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 import secrets
+import shutil
 import stat
 import tempfile
 from pathlib import Path
@@ -54,7 +56,7 @@ def load(path: PathLike, device: str | Backend = "auto") -> Network:
     """Read a network; see :meth:`fastnn.Network.load`."""
     from fastnn.network import Network
 
-    description, tensors = _read(Path(path))
+    description, tensors = _read(path)
     try:
         _check_version(path, description["format_version"])
         activations = [str(name) for name in description["activations"]]
@@ -73,9 +75,8 @@ def load(path: PathLike, device: str | Backend = "auto") -> Network:
             dtype=dtypes.pop() if isinstance(device, str) else None,
         )
         if list(network.sizes) != description["sizes"]:
-            raise ArgumentError(
-                f"it says that its sizes are {description['sizes']}, and they are {network.sizes}"
-            )
+            said = reprlib.repr(description["sizes"])
+            raise ArgumentError(f"it says that its sizes are {said}, and they are {network.sizes}")
         network.init = None if description["init"] is None else str(description["init"])
         origin = description["trained_on"]
         if origin is not None:
@@ -100,7 +101,12 @@ def check_writable(path: PathLike) -> Path:
     """
     try:
         target = Path(os.path.realpath(path))
-        there = target.stat() if target.exists() else None
+        try:
+            there = os.lstat(target)
+        except FileNotFoundError:
+            there = None
+        if there is None and str(path).endswith(os.sep):
+            raise OutputError(f"cannot write {path}: that is the name of a folder")
         if there and not stat.S_ISREG(there.st_mode):
             kind = "a folder" if stat.S_ISDIR(there.st_mode) else "not an ordinary file"
             raise OutputError(f"cannot write {path}: it is {kind}")
@@ -109,6 +115,8 @@ def check_writable(path: PathLike) -> Path:
                 f"cannot write {path}: it holds something other than a fastnn model, "
                 "which would be lost; move it away or choose another name"
             )
+        if there and not os.access(target, os.W_OK):
+            raise OutputError(f"cannot write {path}: it is write-protected")
         with tempfile.TemporaryFile(dir=target.parent):
             return target
     except OutputError:
@@ -126,6 +134,8 @@ def _replace(target: Path, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+            if target.exists():
+                shutil.copymode(target, beside)
             beside.replace(target)
         finally:
             beside.unlink(missing_ok=True)
@@ -138,13 +148,13 @@ def _cannot_write(path: PathLike, error: Exception) -> OutputError:
     return OutputError(f"cannot write {path}: {reason or error}")
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+def _read(path: PathLike) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Return what a model file says of itself, and its tensors."""
     from safetensors import SafetensorError, safe_open
 
     try:
-        if not path.is_file():
-            kind = "is not a file" if path.exists() else "does not exist"
+        if not os.path.isfile(path):
+            kind = "is not a file" if os.path.exists(path) else "does not exist"
             raise ModelError(f"the model {path} {kind}")
         with safe_open(path, framework="np") as file:
             text = (file.metadata() or {}).get("fastnn")

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastnn.backends.base import Plan, Step
 from fastnn.backprop import BackpropStep
-from fastnn.checks import positive_number, whole_number
+from fastnn.checks import MOST_EPOCHS, positive_number, whole_number
 from fastnn.costs import mean_cost
 from fastnn.data import Dataset
 from fastnn.errors import ArgumentError, DataError, Diverged
@@ -130,7 +130,7 @@ def train(
         h, w), uint8 (scaled by 1/255) or floats. The cost and accuracy of each set are measured
         after every epoch.
     epochs
-        Passes over the training set. Default 30.
+        Passes over the training set, a million at the most. Default 30.
     batch_size
         Samples a mini-batch, 1 for on-line learning, None for the whole set. Default 10.
     learning_rate
@@ -155,9 +155,9 @@ def train(
     DataError
         If a set does not fit the network.
     Diverged
-        If after an epoch the parameters or the cost are not finite.
+        If after an epoch, or where it is ended, the parameters or a cost are not finite.
     """
-    epochs = whole_number("epochs", epochs, 1)
+    epochs = whole_number("epochs", epochs, 1, MOST_EPOCHS)
     rate = positive_number("learning_rate", learning_rate)
     seed = whole_number("seed", seed, 0)
     sets = {"train": _fitting(network, "training", train_set)}
@@ -207,11 +207,12 @@ def train(
                 if on_call is not None and now - reported >= REPORT_SECONDS:
                     reported = now
                     if on_call(Progress(number, stop, n, stop / (now - began))) is True:
+                        _check_finite(network, {}, number, rate)
                         return history
             backend.synchronize()
             seconds = perf_counter() - began
             scores = {key: scorer() for key, scorer in scorers.items()}
-            _check_finite(network, scores["train"], number, rate)
+            _check_finite(network, scores, number, rate)
             epoch = Epoch(
                 epoch=number,
                 seconds=seconds,
@@ -296,11 +297,14 @@ def _paced(plan: Plan, step: Step, samples: int, seconds: float, before: int) ->
     return max(1, min(in_time, 2 * before, step.stride))
 
 
-def _check_finite(network: Network, score: Score, epoch: int, rate: float) -> None:
+def _check_finite(network: Network, scores: dict[str, Score], epoch: int, rate: float) -> None:
     parameters = network.backend.to_numpy(network.buffer)
-    if np.isfinite(score.cost) and np.isfinite(parameters).all():
+    if (
+        np.isfinite([score.cost for score in scores.values()]).all()
+        and np.isfinite(parameters).all()
+    ):
         return
     raise Diverged(
-        f"training diverged in epoch {epoch}: the weights grew beyond all numbers at a "
+        f"training diverged in epoch {epoch}: weights or costs grew beyond all numbers at a "
         f"learning rate of {rate:g}. Try a smaller one, such as {rate / 10:g}."
     )

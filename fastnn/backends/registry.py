@@ -21,7 +21,7 @@ from numpy.typing import DTypeLike
 from fastnn.backends.base import Backend
 from fastnn.errors import ArgumentError, DeviceError, did_you_mean
 
-__all__ = ["GROUP", "DeviceReport", "device", "devices"]
+__all__ = ["GROUP", "DeviceReport", "anothers_code", "device", "devices"]
 
 GROUP = "fastnn.backends"
 
@@ -29,6 +29,7 @@ BUILT_IN = {"numpy": "fastnn.backends.numpy_cpu:NumpyBackend"}
 # What "cpu" and "auto" try, best first.
 CPU = ("numpy",)
 AUTO = CPU
+CHOICES = ("auto", "cpu")
 
 
 @dataclass(frozen=True)
@@ -67,16 +68,16 @@ def device(spec: str | Backend = "auto", dtype: DTypeLike | None = None) -> Back
     if not isinstance(spec, str):
         raise ArgumentError(f"a device is a name or a Backend, not {type(spec).__name__}")
     dtype = _checked_dtype("float32" if dtype is None else dtype)
-    if spec in ("auto", "cpu"):
+    if spec in CHOICES:
         return _first_usable(AUTO if spec == "auto" else CPU, dtype)
     name, colon, number = spec.partition(":")
-    if name in ("auto", "cpu"):
+    if name in CHOICES:
         raise DeviceError(f"device {spec!r}: {name} chooses a device and takes no number")
     if colon and not (number.isascii() and number.isdigit()):
         raise DeviceError(f"device {spec!r}: behind the colon stands a number, as in 'cuda:1'")
     cls = _load(name)
     index = int(number) if colon else None
-    with _anothers_code(name):
+    with anothers_code(name):
         reason = cls.unavailable(index)
     if reason is not None:
         raise DeviceError(
@@ -84,7 +85,7 @@ def device(spec: str | Backend = "auto", dtype: DTypeLike | None = None) -> Back
             f"  usable here: {', '.join(usable()) or 'none'}.  "
             "Try --device cpu, or `fastnn devices` for the reasons."
         )
-    with _anothers_code(name):
+    with anothers_code(name):
         return cls(index, dtype)
 
 
@@ -135,14 +136,16 @@ def _entries(name: str) -> Iterator[EntryPoint]:
 
 def _load(name: str) -> type[Backend]:
     """Import the class of a device, or say in a DeviceError why that is impossible."""
+    if name in CHOICES:
+        raise DeviceError(f"a plug-in cannot be called {name!r}, which chooses among the devices")
     entries = list(_entries(name))
     if not entries:
-        known = {*BUILT_IN, *_plug_ins(), "auto", "cpu"}
+        known = {*BUILT_IN, *_plug_ins(), *CHOICES}
         raise DeviceError(did_you_mean("device", name, known))
     if len(entries) > 1:
         claims = " and ".join(entry.value for entry in entries)
         raise DeviceError(f"device {name!r} is claimed by {claims}; uninstall all but one")
-    with _anothers_code(name, f": {entries[0].value} cannot be loaded"):
+    with anothers_code(name, f": {entries[0].value} cannot be loaded"):
         cls = entries[0].load()
     if not (isinstance(cls, type) and issubclass(cls, Backend)):
         raise DeviceError(f"device {name!r} is broken: {entries[0].value} is no Backend class")
@@ -156,7 +159,7 @@ def _report(name: str) -> DeviceReport:
     source: Literal["built in", "plug-in"] = "built in" if name in BUILT_IN else "plug-in"
     try:
         cls = _load(name)
-        with _anothers_code(name):
+        with anothers_code(name):
             reason = cls.unavailable()
             return DeviceReport(name, source, "" if reason else cls().detail, reason)
     except DeviceError as error:
@@ -164,7 +167,7 @@ def _report(name: str) -> DeviceReport:
 
 
 @contextmanager
-def _anothers_code(name: str, what: str = "") -> Iterator[None]:
+def anothers_code(name: str, what: str = "") -> Iterator[None]:
     """Run a device's own code, which may fail in any way or greet on stdout: neither harms us."""
     try:
         with redirect_stdout(sys.stderr):

@@ -14,6 +14,7 @@ from fastnn import __version__
 from fastnn.cli.data import data
 from fastnn.cli.devices import devices
 from fastnn.cli.model import evaluate, predict
+from fastnn.cli.output import printable
 from fastnn.cli.train import train
 from fastnn.errors import FastnnError, did_you_mean
 
@@ -53,7 +54,8 @@ def main(args: list[str] | None = None) -> None:
     """Run the command line and exit with its code; ``args`` default to those of the process."""
     try:
         code = cli.main(args, prog_name="fastnn", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where it was closed
+            sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         code = error.exit_code
@@ -67,10 +69,11 @@ def main(args: list[str] | None = None) -> None:
         sys.stdout = None
         code = 1
     except OSError as error:
-        code = _fail(str(error))
+        what = error.filename or "the result cannot be written"
+        code = _fail(f"{what}: {error.strerror or error}")
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(message: str, code: int = 1) -> int:
-    click.echo(f"fastnn: {message}", err=True)
+    click.echo(f"fastnn: {printable(message)}", err=True)
     return code

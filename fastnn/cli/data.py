@@ -33,12 +33,15 @@ def list_(as_json: bool) -> None:
 
 
 @data.command()
-@click.argument("name", type=click.Choice(["mnist"]), default="mnist")
+@click.argument("name", default="mnist")
 @quiet_option
 def fetch(name: str, quiet: bool) -> None:
     """Download MNIST, 11 MB, unless it is here, and print where it is."""
-    from fastnn.data import fetch_mnist
+    from fastnn.data import BUILT_IN, fetch_mnist
+    from fastnn.errors import known_name
 
+    if known_name("data set", name, BUILT_IN) != "mnist":
+        raise click.UsageError(f"{name} needs no download; the name of what does is mnist")
     with downloading(Notes(quiet)) as on_progress:
         path = fetch_mnist(on_progress)
     click.echo(path)

@@ -22,8 +22,6 @@ from fastnn.cli.output import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-IMAGES = (".png", ".jpg", ".jpeg")
-
 
 @click.command()
 @click.argument("model", type=click.Path())
@@ -35,14 +33,21 @@ def evaluate(model: str, source: str | None, device: str, as_json: bool, quiet: 
     """Measure a saved network on a test set, by default that of the data it was trained on."""
     from fastnn import Network
     from fastnn import evaluate as measure
-    from fastnn.errors import ArgumentError
+    from fastnn.errors import ArgumentError, DataError
 
     notes = Notes(quiet)
     network = Network.load(model, device=device)
     origin = network.trained_on
     if source is None and origin is None:
         raise ArgumentError(f"{model} does not say what it was trained on; name the data by --data")
-    datasets = load_data(source or (origin or {})["name"], notes)
+    try:
+        datasets = load_data(origin["name"] if source is None and origin else str(source), notes)
+    except DataError as error:
+        if source is not None:
+            raise
+        raise DataError(
+            f"{error}\n  The network was trained on it; name other data by --data."
+        ) from error
     if origin and datasets.name == origin["name"] and datasets.sha256 != origin["sha256"]:
         notes.say(f"note: {datasets.name} is not what it was when the network was trained on it")
     score = measure(network, datasets.test)
@@ -72,17 +77,11 @@ def predict(model: str, files: tuple[str, ...], device: str, as_json: bool) -> N
     an .npy, an .npz or an IDX file.
     """
     from fastnn import Network
-    from fastnn.data import read_samples
 
     network = Network.load(model, device=device)
-    features = network.sizes[0]
     rows: list[dict[str, Any]] = []
     for file in files:
-        if file.lower().endswith(IMAGES):
-            x = _read_picture(file, features)
-        else:
-            x = read_samples(file, features)
-        outputs = network.forward(x)
+        outputs = network.forward(_read(file, network.sizes[0]))
         rows += [
             {"file": file, "index": index, "class": int(row.argmax()), "output": float(row.max())}
             for index, row in enumerate(outputs)
@@ -96,36 +95,16 @@ def predict(model: str, files: tuple[str, ...], device: str, as_json: bool) -> N
         click.echo(f"{place}\t{row['class']}\t{row['output']:.4f}")
 
 
-def _read_picture(path: str, features: int) -> NDArray[Any]:
-    """Return a picture as one sample (1, features): grey, square, light on dark, as in MNIST."""
-    import math
+def _read(file: str, features: int) -> NDArray[Any]:
+    """Read a picture, or the samples in another file."""
+    from fastnn.data import PICTURES, read_picture, read_samples
+    from fastnn.errors import DataError
 
-    import numpy as np
-
-    from fastnn.errors import ArgumentError, DataError
-
+    if file.lower().endswith(PICTURES):
+        return read_picture(file, features)
     try:
-        from PIL import Image, ImageOps, UnidentifiedImageError
-    except ModuleNotFoundError:
-        raise ArgumentError(
-            "pictures need Pillow, which the extra 'image' brings: pip install '.[image]'"
-        ) from None
-    side = math.isqrt(features)
-    if side * side != features:
-        raise DataError(f"{path}: the network's {features} inputs are no square picture")
-    try:
-        with Image.open(path) as picture:
-            grey = ImageOps.exif_transpose(picture).convert("RGBA")
-            paper = Image.new("RGBA", grey.size, "white")
-            grey = Image.alpha_composite(paper, grey).convert("L")
-    except UnidentifiedImageError:
-        raise DataError(f"{path} is no picture") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path} cannot be read: {reason}") from error
-    pixels = np.asarray(grey)
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    if np.median(border) > 127:
-        grey = ImageOps.invert(grey)
-    square = ImageOps.pad(grey, (side, side), Image.Resampling.LANCZOS, color=0)
-    return np.asarray(square, dtype=np.uint8).reshape(1, features)
+        return read_samples(file, features)
+    except DataError as error:
+        if file.lower().endswith((".npy", ".npz")):
+            raise
+        raise DataError(f"{error} (a picture is called .png or .jpg)") from error

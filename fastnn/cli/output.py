@@ -44,14 +44,17 @@ class Notes:
         self.quiet = quiet
 
     def say(self, line: str) -> None:
-        """Write a line."""
+        """Write a line. If no one reads them any more, be quiet: they are not worth the work."""
         if not self.quiet:
-            click.echo(line, err=True)
+            try:
+                click.echo(printable(line), err=True)
+            except OSError:
+                self.quiet = True
 
     @contextmanager
     def bar(self) -> Iterator[Bar | None]:
         """Give a rich progress bar on a terminal, else None: lines must then do."""
-        if self.quiet or not sys.stderr.isatty():
+        if self.quiet or sys.stderr is None or not sys.stderr.isatty():
             yield None
             return
         from rich.console import Console
@@ -70,6 +73,11 @@ class Notes:
         )
         with bar:
             yield bar
+
+
+def printable(text: str) -> str:
+    """Return the text with what could command a terminal made visible."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def emit(command: str, content: dict[str, Any]) -> None:

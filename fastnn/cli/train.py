@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fastnn.checks import MOST_EPOCHS, positive_number
 from fastnn.cli.output import (
     Notes,
     data_option,
@@ -23,6 +25,7 @@ from fastnn.cli.output import (
     quiet_option,
     versions,
 )
+from fastnn.errors import ArgumentError
 
 if TYPE_CHECKING:
     from fastnn.data import Datasets
@@ -33,14 +36,12 @@ INTERRUPTED = 130
 
 
 def _hidden(ctx: click.Context, param: click.Parameter, value: str) -> list[int]:
-    if value == "none":
-        return []
-    try:
-        return [int(size) for size in value.split(",")]
-    except ValueError:
+    sizes = [] if value == "none" else _split(value)
+    if not all(size.isascii() and size.isdigit() for size in sizes):
         raise click.BadParameter(
             f"{value!r} is neither a size, like 30, nor several, like 16,16, nor none"
-        ) from None
+        )
+    return [int(size) for size in sizes]
 
 
 def _batch_size(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
@@ -54,8 +55,19 @@ def _batch_size(ctx: click.Context, param: click.Parameter, value: str) -> int |
     return size
 
 
+def _rate(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    try:
+        return positive_number("it", value)
+    except ArgumentError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 def _one_or_each(ctx: click.Context, param: click.Parameter, value: str) -> str | list[str]:
-    return value.split(",") if "," in value else value
+    return _split(value) if "," in value else value
+
+
+def _split(value: str) -> list[str]:
+    return [part.strip() for part in value.split(",")]
 
 
 option = partial(click.option, show_default=True)
@@ -78,16 +90,14 @@ option = partial(click.option, show_default=True)
     help="quadratic, squared-error, cross-entropy or log-likelihood.",
 )
 @option("--init", default="scaled", help="scaled, normal, glorot or he.")
-@option("--epochs", type=click.IntRange(min=1), default=30)
+@option("--epochs", type=click.IntRange(1, MOST_EPOCHS), default=30)
 @option(
     "--batch-size",
     default="10",
     callback=_batch_size,
     help="Samples a mini-batch; 1 learns on-line, full is gradient descent.",
 )
-@option(
-    "--learning-rate", "--eta", type=click.FloatRange(min=0, min_open=True), default=0.5, help="η."
-)
+@option("--learning-rate", "--eta", type=float, callback=_rate, default=0.5, help="η.")
 @option("--seed", type=click.IntRange(min=0), default=0, help="Of the weights and the order.")
 @option("--shuffle/--no-shuffle", default=True, help="Another order every epoch.")
 @option("--fused/--no-fused", default=True, help="The device's own step, where it has one.")
@@ -123,14 +133,15 @@ def train(
     from fastnn.model_file import check_writable
 
     notes = Notes(quiet)
-    # What can be refused is refused before the work: the device, the output file, the data, the
-    # network.
+    by_default = source is None
+    source = source if source is not None else "digits"
+    # What can be refused is refused before the work: the device, the output file; names and sizes
+    # by a network of the same make, while there are no data to say its inputs and outputs.
     backend = find_device(device)
-    path = path or _default_path(source or "digits")
+    path = path if path is not None else _default_path(source)
     replaced = check_writable(path).exists()
-    datasets = load_data(source or "digits", notes)
-    network = Network(
-        [datasets.features, *hidden, datasets.classes],
+    make = partial(
+        Network,
         activation=activation,
         output=output,
         cost=cost,
@@ -138,6 +149,9 @@ def train(
         seed=seed,
         device=backend,
     )
+    make([1, *hidden, 1])
+    datasets = load_data(source, notes)
+    network = make([datasets.features, *hidden, datasets.classes])
     settings: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -165,30 +179,30 @@ def train(
             on_epoch=on_epoch,
             on_call=on_call,
         )
-    network.trained_on = {"name": datasets.name, "sha256": datasets.sha256}
-    saved = bool(history.epochs)
-    if saved:
-        network.save(path)
+        if saved := bool(history.epochs):
+            network.trained_on = {"name": datasets.name, "sha256": datasets.sha256}
+            network.save(path)
     if as_json:
         _emit(history, datasets, network, settings, path if saved else None)
-    else:
-        _summarise(history, path if saved else None)
+    elif saved:
+        _summarise(history, path)
     if replaced and saved:
         notes.say(f"the model that was in {path} before is replaced")
     if interrupted:
         notes.say(
-            "interrupted" if saved else "interrupted before the first epoch's end: nothing is saved"
+            f"interrupted; what is saved has learned a little more than epoch {len(history.epochs)}"
+            if saved
+            else "interrupted before the first epoch's end: nothing is saved"
         )
         return INTERRUPTED
-    if source is None:
+    if by_default:
         notes.say("\nThese were small digits. MNIST, the real ones: fastnn train --data mnist")
     return 0
 
 
 def _default_path(source: str) -> str:
-    from pathlib import Path
-
-    return f"fastnn-{Path(source).resolve().stem}.safetensors"
+    name = os.path.splitext(os.path.basename(os.path.realpath(source)))[0]
+    return f"fastnn-{name}.safetensors"
 
 
 def _introduce(notes: Notes, datasets: Datasets, network: Network, device: str) -> None:
@@ -202,7 +216,8 @@ def _introduce(notes: Notes, datasets: Datasets, network: Network, device: str) 
     )
     notes.say(f"network  {shape}, {network.parameter_count:,} parameters")
     chosen = f" (auto: the first usable of {', '.join(AUTO)})" if device == "auto" else ""
-    notes.say(f"device   {network.backend.name}{chosen}: {network.backend.detail}")
+    detail = f": {network.backend.detail}" if network.backend.detail else ""
+    notes.say(f"device   {network.backend.name}{chosen}{detail}")
 
 
 @contextmanager
@@ -240,12 +255,16 @@ class _Reporter:
 
     def call(self, progress: Progress) -> None:
         """Move the bar."""
+        done = progress.epoch - 1 + progress.samples / progress.total
+        self._show(progress.epoch, done, progress.samples_per_second)
+
+    def _show(self, epoch: int, done: float, samples_per_second: float) -> None:
         if self._bar:
             self._bar.update(
                 self._task,
-                completed=progress.epoch - 1 + progress.samples / progress.total,
-                description=f"epoch {progress.epoch}",
-                note=f"{progress.samples_per_second:,.0f} samples/s",
+                completed=done,
+                description=f"epoch {epoch}",
+                note=f"{samples_per_second:,.0f} samples/s",
             )
 
     def epoch(self, epoch: Epoch) -> None:
@@ -258,7 +277,7 @@ class _Reporter:
             f"{epoch.samples_per_second:>9,.0f} samples/s"
         )
         if self._bar:
-            self._bar.update(self._task, completed=epoch.epoch)
+            self._show(epoch.epoch, epoch.epoch, epoch.samples_per_second)
             self._bar.console.print(line)
         else:
             self._notes.say(line)
@@ -269,9 +288,7 @@ def _accuracy(epoch: Epoch) -> float:
     return epoch.test_accuracy
 
 
-def _summarise(history: History, path: str | None) -> None:
-    if not history.epochs:
-        return
+def _summarise(history: History, path: str) -> None:
     last, best = history.epochs[-1], max(history.epochs, key=_accuracy)
     was_better = _accuracy(best) > _accuracy(last)
     better = f", best {percent(_accuracy(best))} in epoch {best.epoch}" if was_better else ""
