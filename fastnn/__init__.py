@@ -21,8 +21,9 @@ from fastnn.errors import (
     ModelError,
     OutputError,
 )
+from fastnn.history import Epoch, History
 from fastnn.network import Network
-from fastnn.training import Epoch, History, evaluate, train
+from fastnn.training import evaluate, train
 
 __all__ = [
     "ArgumentError",

@@ -6,11 +6,9 @@ The loop owns what is done: the order of the samples, the rate, the measuring, t
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,10 +19,11 @@ from fastnn.checks import MOST_EPOCHS, positive_number, whole_number
 from fastnn.costs import mean_cost
 from fastnn.data import Dataset
 from fastnn.errors import ArgumentError, DataError, Diverged
+from fastnn.history import Epoch, History, Progress, Score
 from fastnn.inference import Samples
 from fastnn.network import Network
 
-__all__ = ["Epoch", "History", "Progress", "Score", "epoch_order", "evaluate", "train"]
+__all__ = ["epoch_order", "evaluate", "train"]
 
 LabelledSamples: TypeAlias = Dataset | tuple[ArrayLike, ArrayLike]
 
@@ -32,73 +31,6 @@ LabelledSamples: TypeAlias = Dataset | tuple[ArrayLike, ArrayLike]
 CALL_SECONDS = 0.25
 # on_call is called so often at the most.
 REPORT_SECONDS = 0.1
-
-
-class Score(NamedTuple):
-    """What a network makes of a labelled set: the mean cost, and the part classified rightly."""
-
-    cost: float
-    accuracy: float
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch came to. Costs and accuracies are of the weights at its end.
-
-    Attributes
-    ----------
-    epoch
-        Its number, from 1.
-    seconds
-        Spent on training: the order, its way to the device, all mini-batches. Measuring is not
-        counted.
-    samples_per_second
-        Training samples over ``seconds``.
-    """
-
-    epoch: int
-    seconds: float
-    samples_per_second: float
-    train_cost: float
-    train_accuracy: float
-    validation_cost: float | None = None
-    validation_accuracy: float | None = None
-    test_cost: float | None = None
-    test_accuracy: float | None = None
-
-
-@dataclass
-class History:
-    """What happened in a training.
-
-    Attributes
-    ----------
-    device
-        The name of the device it ran on.
-    step
-        The name of the step that ran: "plain", or that of a device's take-over.
-    epochs
-        The finished epochs.
-    """
-
-    device: str
-    step: str
-    epochs: list[Epoch] = field(default_factory=list)
-
-    @property
-    def samples_per_second(self) -> float | None:
-        """The median over the epochs, or None before the first."""
-        rates = [epoch.samples_per_second for epoch in self.epochs]
-        return statistics.median(rates) if rates else None
-
-
-class Progress(NamedTuple):
-    """Where a training is: so many samples of the epoch's total are done, at such a rate."""
-
-    epoch: int
-    samples: int
-    total: int
-    samples_per_second: float
 
 
 def train(

@@ -14,13 +14,11 @@ from fastnn import __version__
 from fastnn.cli.data import data
 from fastnn.cli.devices import devices
 from fastnn.cli.model import evaluate, predict
-from fastnn.cli.output import printable
+from fastnn.cli.output import INTERRUPTED, printable
 from fastnn.cli.train import train
 from fastnn.errors import FastnnError, did_you_mean
 
 __all__ = ["main"]
-
-INTERRUPTED = 130
 
 
 class _Group(click.Group):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fastnn.data import Datasets
 
 SCHEMA = 1
+INTERRUPTED = 130
 
 data_option = click.option(
     "--data",

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +10,7 @@ import click
 
 from fastnn.checks import MOST_EPOCHS, positive_number
 from fastnn.cli.output import (
+    INTERRUPTED,
     Notes,
     data_option,
     describe_data,
@@ -25,14 +23,13 @@ from fastnn.cli.output import (
     quiet_option,
     versions,
 )
+from fastnn.cli.progress import Reporter, stopping_politely
 from fastnn.errors import ArgumentError
 
 if TYPE_CHECKING:
     from fastnn.data import Datasets
+    from fastnn.history import Epoch, History, Progress
     from fastnn.network import Network
-    from fastnn.training import Epoch, History, Progress
-
-INTERRUPTED = 130
 
 
 def _hidden(ctx: click.Context, param: click.Parameter, value: str) -> list[int]:
@@ -161,7 +158,7 @@ def train(
         "fused": fused,
     }
     _introduce(notes, datasets, network, device)
-    with _stopping_politely() as interrupted, _Reporter(notes, epochs) as reporter:
+    with stopping_politely() as interrupted, Reporter(notes, epochs) as reporter:
 
         def on_epoch(epoch: Epoch) -> bool:
             reporter.epoch(epoch)
@@ -218,69 +215,6 @@ def _introduce(notes: Notes, datasets: Datasets, network: Network, device: str) 
     chosen = f" (auto: the first usable of {', '.join(AUTO)})" if device == "auto" else ""
     detail = f": {network.backend.detail}" if network.backend.detail else ""
     notes.say(f"device   {network.backend.name}{chosen}{detail}")
-
-
-@contextmanager
-def _stopping_politely() -> Iterator[list[bool]]:
-    """Note Ctrl-C in a list, so that the mini-batch at hand is finished; a second ends at once."""
-    heard: list[bool] = []
-
-    def handler(*_: object) -> None:
-        if heard:
-            raise KeyboardInterrupt
-        heard.append(True)
-
-    before = signal.signal(signal.SIGINT, handler)
-    try:
-        yield heard
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-class _Reporter:
-    """A line an epoch and, on a terminal, a bar for the whole."""
-
-    def __init__(self, notes: Notes, epochs: int) -> None:
-        self._notes, self._epochs = notes, epochs
-        self._context = notes.bar()
-
-    def __enter__(self) -> _Reporter:
-        self._bar = self._context.__enter__()
-        if self._bar:
-            self._task = self._bar.add_task("epoch 1", total=self._epochs, note="")
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._context.__exit__(*error)
-
-    def call(self, progress: Progress) -> None:
-        """Move the bar."""
-        done = progress.epoch - 1 + progress.samples / progress.total
-        self._show(progress.epoch, done, progress.samples_per_second)
-
-    def _show(self, epoch: int, done: float, samples_per_second: float) -> None:
-        if self._bar:
-            self._bar.update(
-                self._task,
-                completed=done,
-                description=f"epoch {epoch}",
-                note=f"{samples_per_second:,.0f} samples/s",
-            )
-
-    def epoch(self, epoch: Epoch) -> None:
-        """Write the epoch's line, above the bar if there is one."""
-        assert epoch.test_accuracy is not None
-        line = (
-            f"epoch {epoch.epoch:>{len(str(self._epochs))}}/{self._epochs}   "
-            f"cost {epoch.train_cost:.4f}   "
-            f"test {epoch.test_cost:.4f}, {percent(epoch.test_accuracy)}   "
-            f"{epoch.samples_per_second:>9,.0f} samples/s"
-        )
-        if self._bar:
-            self._show(epoch.epoch, epoch.epoch, epoch.samples_per_second)
-            self._bar.console.print(line)
-        else:
-            self._notes.say(line)
 
 
 def _accuracy(epoch: Epoch) -> float:

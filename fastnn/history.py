@@ -1,0 +1,76 @@
+"""What comes out of a training: a score for each set, an epoch at a time."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+__all__ = ["Epoch", "History", "Progress", "Score"]
+
+
+class Score(NamedTuple):
+    """What a network makes of a labelled set: the mean cost, and the part classified rightly."""
+
+    cost: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to. Costs and accuracies are of the weights at its end.
+
+    Attributes
+    ----------
+    epoch
+        Its number, from 1.
+    seconds
+        Spent on training: the order, its way to the device, all mini-batches. Measuring is not
+        counted.
+    samples_per_second
+        Training samples over ``seconds``.
+    """
+
+    epoch: int
+    seconds: float
+    samples_per_second: float
+    train_cost: float
+    train_accuracy: float
+    validation_cost: float | None = None
+    validation_accuracy: float | None = None
+    test_cost: float | None = None
+    test_accuracy: float | None = None
+
+
+@dataclass
+class History:
+    """What happened in a training.
+
+    Attributes
+    ----------
+    device
+        The name of the device it ran on.
+    step
+        The name of the step that ran: "plain", or that of a device's take-over.
+    epochs
+        The finished epochs.
+    """
+
+    device: str
+    step: str
+    epochs: list[Epoch] = field(default_factory=list)
+
+    @property
+    def samples_per_second(self) -> float | None:
+        """The median over the epochs, or None before the first."""
+        rates = [epoch.samples_per_second for epoch in self.epochs]
+        return statistics.median(rates) if rates else None
+
+
+class Progress(NamedTuple):
+    """Where a training is: so many samples of the epoch's total are done, at such a rate."""
+
+    epoch: int
+    samples: int
+    total: int
+    samples_per_second: float
