@@ -6,6 +6,8 @@ import math
 import operator
 import os
 import reprlib
+from contextlib import suppress
+from numbers import Real
 from typing import Any
 
 from fastnn.errors import ArgumentError
@@ -34,13 +36,12 @@ def whole_number(name: str, value: Any, least: int, most: int | None = None) -> 
 
 def positive_number(name: str, value: Any) -> float:
     """Return the value as a float, or raise an ArgumentError unless it is finite and above zero."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not (math.isfinite(number) and number > 0):
-        raise ArgumentError(f"{name} must be a number above 0, not {reprlib.repr(value)}")
-    return number
+    if isinstance(value, Real) and not isinstance(value, bool):
+        with suppress(OverflowError):
+            number = float(value)
+            if math.isfinite(number) and number > 0:
+                return number
+    raise ArgumentError(f"{name} must be a number above 0, not {reprlib.repr(value)}")
 
 
 def fits_memory(what: str, needed: int) -> None:

@@ -15,6 +15,7 @@ __all__ = [
     "ArgumentError",
     "DataError",
     "DeviceError",
+    "DeviceUnavailable",
     "Diverged",
     "FastnnError",
     "ModelError",
@@ -44,6 +45,10 @@ class DeviceError(FastnnError, RuntimeError):
     """The device that was asked for is unknown or cannot be used."""
 
     exit_code = 3
+
+
+class DeviceUnavailable(DeviceError):
+    """The device that was asked for is known, but cannot be used here."""
 
 
 class DataError(FastnnError, ValueError):

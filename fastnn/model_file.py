@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from fastnn.backends.base import checked_dtype
 from fastnn.errors import ArgumentError, ModelError, OutputError
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def load(path: PathLike, device: str | Backend = "auto") -> Network:
         activations = [str(name) for name in description["activations"]]
         weights = [tensors.pop(f"layers.{number}.weight") for number in range(len(activations))]
         biases = [tensors.pop(f"layers.{number}.bias") for number in range(len(activations))]
-        dtypes = {array.dtype for array in (*weights, *biases)}
+        dtypes = {checked_dtype(array.dtype) for array in (*weights, *biases)}
         if tensors or len(dtypes) != 1:
             raise ArgumentError("its tensors are not those of its layers")
         network = Network.from_parameters(

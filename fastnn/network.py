@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -21,6 +21,9 @@ from fastnn.inference import Samples
 from fastnn.initialisers import initial_parameters
 
 __all__ = ["Network"]
+
+_Arrays: TypeAlias = list[NDArray[Any]]
+_Origin: TypeAlias = Mapping[str, str] | None
 
 
 class Network:
@@ -138,7 +141,7 @@ class Network:
             self.parameter_count * (8 + self.backend.dtype.itemsize),
         )
         # Kept for the model file: what the network was trained on, {"name": ..., "sha256": ...}.
-        self.trained_on: Mapping[str, str] | None = None
+        self.trained_on: _Origin = None
 
     def _fill(self, weights: Sequence[NDArray[Any]], biases: Sequence[NDArray[Any]]) -> None:
         """Put all parameters into one contiguous buffer with a view for each, W and b in turn."""
@@ -173,12 +176,12 @@ class Network:
         return self.activations[-1]
 
     @property
-    def weights(self) -> list[NDArray[Any]]:
+    def weights(self) -> _Arrays:
         """Copies of the weights (n_out, n_in), read-only: writing to them would change nothing."""
         return [self._copy(layer.w) for layer in self.layers]
 
     @property
-    def biases(self) -> list[NDArray[Any]]:
+    def biases(self) -> _Arrays:
         """Copies of the bias vectors (n_out,), read-only."""
         return [self._copy(layer.b) for layer in self.layers]
 
@@ -224,19 +227,24 @@ class Network:
         return classes
 
     def to(self, device: str | Backend) -> Network:
-        """Return a copy of the network on another device, in the same precision."""
+        """Return a copy of the network on another device.
+
+        It is of the same precision; if a backend is given, of the backend's.
+        """
         dtype = None if isinstance(device, Backend) else self.backend.dtype
-        copy = Network.from_parameters(
-            self.weights,
-            self.biases,
-            activation=self.activations[:-1],
-            output=self.output,
-            cost=self.cost,
-            device=device,
-            dtype=dtype,
-        )
-        copy.init, copy.trained_on = self.init, self.trained_on
-        return copy
+        return _rebuilt(*self._content(), device, dtype)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy must not lose what its layers are: views of its one buffer.
+        return _rebuilt, (*self._content(), self.backend)
+
+    def _content(self) -> tuple[_Arrays, _Arrays, dict[str, Any], str | None, _Origin]:
+        description = {
+            "activation": self.activations[:-1],
+            "output": self.output,
+            "cost": self.cost,
+        }
+        return self.weights, self.biases, description, self.init, self.trained_on
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to a file that :meth:`load` reads; see :mod:`fastnn.model_file`.
@@ -274,10 +282,9 @@ class Network:
 
 
 def _checked_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
-    try:
-        checked = tuple(whole_number("a layer's size", size, 1) for size in sizes)
-    except TypeError:
-        raise ArgumentError(f"sizes must be a list of whole numbers, not {sizes!r}") from None
+    if not isinstance(sizes, Sequence | np.ndarray):
+        raise ArgumentError(f"sizes must be a list of whole numbers, not {sizes!r}")
+    checked = tuple(whole_number("a layer's size", size, 1) for size in sizes)
     if len(checked) < 2:
         raise ArgumentError(
             f"a network has an input and an output layer at least, not {list(sizes)}"
@@ -293,3 +300,17 @@ def _as_arrays(what: str, arrays: Sequence[ArrayLike]) -> list[NDArray[np.float6
     if any(array.dtype.kind not in "iuf" for array in numbers):
         raise ArgumentError(f"{what} must be a list of arrays of numbers, real ones")
     return [array.astype(np.float64) for array in numbers]
+
+
+def _rebuilt(
+    weights: _Arrays,
+    biases: _Arrays,
+    description: dict[str, Any],
+    init: str | None,
+    trained_on: _Origin,
+    device: str | Backend,
+    dtype: DTypeLike | None = None,
+) -> Network:
+    network = Network.from_parameters(weights, biases, **description, device=device, dtype=dtype)
+    network.init, network.trained_on = init, trained_on
+    return network

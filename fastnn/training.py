@@ -142,7 +142,7 @@ def train(
                         _check_finite(network, {}, number, rate)
                         return history
             backend.synchronize()
-            seconds = perf_counter() - began
+            seconds = max(perf_counter() - began, 1e-9)  # on a coarse clock it could be 0
             scores = {key: scorer() for key, scorer in scorers.items()}
             _check_finite(network, scores, number, rate)
             epoch = Epoch(

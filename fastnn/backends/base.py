@@ -14,16 +14,28 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["Array", "Backend", "Layer", "Plan", "Step"]
+from fastnn.errors import ArgumentError
+
+__all__ = ["Array", "Backend", "Layer", "Plan", "Step", "checked_dtype"]
 
 Array: TypeAlias = Any  # a device's own array
 Shape: TypeAlias = tuple[int, ...]
+
+
+def checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """Return the dtype if it is float32 or float64, or raise an ArgumentError."""
+    for floats in (np.dtype("float32"), np.dtype("float64")):
+        with suppress(TypeError):  # from what names no dtype at all
+            if floats == dtype:
+                return floats
+    raise ArgumentError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
 
 
 class Layer(NamedTuple):
@@ -107,7 +119,11 @@ class Backend(ABC):
 
     def __init__(self, index: int | None = None, dtype: DTypeLike = "float32") -> None:
         self.index = index
-        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self.dtype = checked_dtype(dtype)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A backend is copied by making another: handles and compiled code are its own."""
+        return type(self), (self.index, self.dtype.name)
 
     @classmethod
     def unavailable(cls, index: int | None = None) -> str | None:

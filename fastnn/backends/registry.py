@@ -8,18 +8,16 @@ class. The environment variable FASTNN_DISABLE_PLUGINS=1 leaves them out.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Literal
 
-import numpy as np
 from numpy.typing import DTypeLike
 
-from fastnn.backends.base import Backend
-from fastnn.errors import ArgumentError, DeviceError, did_you_mean
+from fastnn.backends.base import Backend, checked_dtype
+from fastnn.errors import ArgumentError, DeviceError, DeviceUnavailable, did_you_mean
 
 __all__ = ["GROUP", "DeviceReport", "anothers_code", "device", "devices"]
 
@@ -62,12 +60,12 @@ def device(spec: str | Backend = "auto", dtype: DTypeLike | None = None) -> Back
         If dtype is neither of the two, or differs from that of the backend given.
     """
     if isinstance(spec, Backend):
-        if dtype is not None and _checked_dtype(dtype) != spec.dtype:
+        if dtype is not None and checked_dtype(dtype) != spec.dtype:
             raise ArgumentError(f"the backend given computes in {spec.dtype}, not in {dtype}")
         return spec
     if not isinstance(spec, str):
         raise ArgumentError(f"a device is a name or a Backend, not {type(spec).__name__}")
-    dtype = _checked_dtype("float32" if dtype is None else dtype)
+    dtype = checked_dtype("float32" if dtype is None else dtype)
     if spec in CHOICES:
         return _first_usable(AUTO if spec == "auto" else CPU, dtype)
     name, colon, number = spec.partition(":")
@@ -80,7 +78,7 @@ def device(spec: str | Backend = "auto", dtype: DTypeLike | None = None) -> Back
     with anothers_code(name):
         reason = cls.unavailable(index)
     if reason is not None:
-        raise DeviceError(
+        raise DeviceUnavailable(
             f"device {spec!r} cannot be used: {reason}\n"
             f"  usable here: {', '.join(usable()) or 'none'}.  "
             "Try --device cpu, or `fastnn devices` for the reasons."
@@ -99,14 +97,6 @@ def usable() -> list[str]:
     return [report.name for report in devices() if report.reason is None]
 
 
-def _checked_dtype(dtype: DTypeLike) -> np.dtype[np.floating]:
-    for floats in (np.dtype("float32"), np.dtype("float64")):
-        with suppress(TypeError):  # from what names no dtype at all
-            if floats == dtype:
-                return floats
-    raise ArgumentError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
-
-
 def _first_usable(names: tuple[str, ...], dtype: DTypeLike) -> Backend:
     reasons = []
     for name in names:
@@ -115,7 +105,7 @@ def _first_usable(names: tuple[str, ...], dtype: DTypeLike) -> Backend:
         if reason is None:
             return cls(None, dtype)
         reasons.append(f"{name}: {reason}")
-    raise DeviceError("no device can be used here.\n  " + "\n  ".join(reasons))
+    raise DeviceUnavailable("no device can be used here.\n  " + "\n  ".join(reasons))
 
 
 def _plug_ins() -> dict[str, list[EntryPoint]]:
@@ -168,10 +158,9 @@ def _report(name: str) -> DeviceReport:
 
 @contextmanager
 def anothers_code(name: str, what: str = "") -> Iterator[None]:
-    """Run a device's own code, which may fail in any way or greet on stdout: neither harms us."""
+    """Run a device's own code, which may fail in any way: it must not take us along."""
     try:
-        with redirect_stdout(sys.stderr):
-            yield
+        yield
     except (Exception, SystemExit) as error:
         raise DeviceError(
             f"device {name!r} is broken{what} ({type(error).__name__}: {error})"

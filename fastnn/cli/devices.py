@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from fastnn.cli.output import emit, json_option, printable
+from fastnn.cli.output import emit, foreign_code, json_option, printable
 
 
 @click.command()
@@ -19,9 +19,10 @@ def devices(as_json: bool) -> None:
     from fastnn.backends.registry import devices as reports
 
     rows = []
-    for report in reports():
-        reason = report.reason or _wrong(report.name)
-        rows.append({**asdict(report), "reason": reason, "usable": reason is None})
+    with foreign_code():
+        for report in reports():
+            reason = report.reason or _wrong(report.name)
+            rows.append({**asdict(report), "reason": reason, "usable": reason is None})
     if as_json:
         emit("devices", {"devices": rows})
         return

@@ -13,6 +13,7 @@ from fastnn.cli.output import (
     describe_device,
     device_option,
     emit,
+    foreign_code,
     json_option,
     load_data,
     percent,
@@ -36,7 +37,8 @@ def evaluate(model: str, source: str | None, device: str, as_json: bool, quiet: 
     from fastnn.errors import ArgumentError, DataError
 
     notes = Notes(quiet)
-    network = Network.load(model, device=device)
+    with foreign_code():
+        network = Network.load(model, device=device)
     origin = network.trained_on
     if source is None and origin is None:
         raise ArgumentError(f"{model} does not say what it was trained on; name the data by --data")
@@ -78,7 +80,8 @@ def predict(model: str, files: tuple[str, ...], device: str, as_json: bool) -> N
     """
     from fastnn import Network
 
-    network = Network.load(model, device=device)
+    with foreign_code():
+        network = Network.load(model, device=device)
     rows: list[dict[str, Any]] = []
     for file in files:
         outputs = network.forward(_read(file, network.sizes[0]))

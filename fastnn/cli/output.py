@@ -6,10 +6,10 @@ import json
 import platform
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from functools import cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -74,6 +74,11 @@ class Notes:
         )
         with bar:
             yield bar
+
+
+def foreign_code() -> redirect_stdout[TextIO]:
+    """What a plug-in has to say on being loaded does not belong to our result."""
+    return redirect_stdout(sys.stderr)
 
 
 def printable(text: str) -> str:

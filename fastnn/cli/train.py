@@ -17,6 +17,7 @@ from fastnn.cli.output import (
     describe_device,
     device_option,
     emit,
+    foreign_code,
     json_option,
     load_data,
     percent,
@@ -134,7 +135,8 @@ def train(
     source = source if source is not None else "digits"
     # What can be refused is refused before the work: the device, the output file; names and sizes
     # by a network of the same make, while there are no data to say its inputs and outputs.
-    backend = find_device(device)
+    with foreign_code():
+        backend = find_device(device)
     path = path if path is not None else _default_path(source)
     replaced = check_writable(path).exists()
     make = partial(

@@ -29,7 +29,7 @@ from fastnn.backends.base import Backend, Plan, Step
 from fastnn.backends.registry import device as find_device
 from fastnn.backprop import BackpropStep
 from fastnn.costs import COSTS, check_pair
-from fastnn.errors import ArgumentError, DeviceError
+from fastnn.errors import ArgumentError, DeviceUnavailable
 from fastnn.kernels import reference
 from fastnn.network import Network
 from fastnn.testing.gradient_check import gradient_error
@@ -89,7 +89,7 @@ class BackendConformance:
             return self.device(None, dtype)
         try:
             return find_device(self.device, dtype)
-        except DeviceError as error:
+        except DeviceUnavailable as error:
             required = os.environ.get("FASTNN_REQUIRE", "").split(",")
             if self.device.partition(":")[0] in required or self.device in required:
                 pytest.fail(f"required by FASTNN_REQUIRE: {error}")

@@ -129,11 +129,13 @@ class StrictBackend(Backend):
     def activate(self, b: _Handle, activation: str, out: _Handle) -> None:
         """See :func:`fastnn.kernels.reference.activate`."""
         bias, z = self._floats(b, out)
+        _refuse_spreading(bias, z[0])
         self._write(out, reference.activate(z, bias, activation), bias)
 
     def hadamard(self, a: _Handle, activation: str, out: _Handle) -> None:
         """See :func:`fastnn.kernels.reference.hadamard`."""
         factor, d = self._floats(a, out)
+        _refuse_spreading(factor, d)
         self._write(out, reference.hadamard(d, factor, activation), factor)
 
     def output_delta(
@@ -141,5 +143,12 @@ class StrictBackend(Backend):
     ) -> None:
         """See :func:`fastnn.kernels.reference.output_delta`."""
         outputs, targets = self._floats(a, y)
+        _refuse_spreading(outputs, targets)
         value = reference.output_delta(outputs, targets, activation, cost)
         self._write(out, value, outputs, targets)
+
+
+def _refuse_spreading(a: Array, b: Array) -> None:
+    """NumPy would spread a (1, n) over an (m, n); a kernel would read beyond its end."""
+    if a.shape != b.shape:
+        raise ValueError(f"arrays of shapes {a.shape} and {b.shape}, which should be the same")
