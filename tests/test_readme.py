@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -42,3 +43,14 @@ def test_it_names_every_option_of_train() -> None:
         for option in train.params
     ]
     assert [name for each in names for name in each if f"`{name}`" not in README] == []
+
+
+@pytest.mark.parametrize("run", ["epoch-2026-11-21-amd-epyc-1-thread"])
+def test_its_table_of_speeds_is_that_of_a_committed_run(run: str) -> None:
+    benchmarks = json.loads((ROOT / "benchmarks" / "results" / f"{run}.json").read_text())
+    for row in (benchmark["extra_info"] for benchmark in benchmarks["benchmarks"]):
+        line = (
+            f"| {row['network']} | {row['batch_size']} | {row['samples_per_second']:,.0f} "
+            f"| {row['by_hand_samples_per_second']:,.0f} | {row['ratio_to_by_hand']:.2f} |"
+        )
+        assert line in README
