@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import textwrap
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -293,7 +294,7 @@ def test_tensors_that_make_no_network(path, changes):
         Network.load(path)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "int32", "bool", "uint8", "complex64"])
+@pytest.mark.parametrize("dtype", ["float16", "int32", "bool", "uint8"])
 def test_tensors_of_a_type_that_no_network_has(path, dtype):
     metadata = parse(path.read_bytes())[0]["__metadata__"]
     save_file({name: array.astype(dtype) for name, array in TENSORS.items()}, path, metadata)
@@ -301,6 +302,10 @@ def test_tensors_of_a_type_that_no_network_has(path, dtype):
         Network.load(path)
 
 
+@pytest.mark.skipif(
+    tuple(map(int, version("safetensors").split(".")[:2])) < (0, 7),
+    reason="this safetensors writes no complex numbers",
+)
 def test_complex_tensors_are_not_made_real(path):
     metadata = parse(path.read_bytes())[0]["__metadata__"]
     save_file({name: array.astype("complex64") for name, array in TENSORS.items()}, path, metadata)

@@ -14,28 +14,14 @@ from fastnn import __version__
 from fastnn.cli.data import data
 from fastnn.cli.devices import devices
 from fastnn.cli.model import evaluate, predict
-from fastnn.cli.output import INTERRUPTED, printable
+from fastnn.cli.output import INTERRUPTED, Group, printable
 from fastnn.cli.train import train
-from fastnn.errors import FastnnError, did_you_mean
+from fastnn.errors import FastnnError
 
 __all__ = ["main"]
 
 
-class _Group(click.Group):
-    """Commands in the order they are first used in, and a guess at a mistyped one."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in self.commands:
-            raise click.UsageError(did_you_mean("command", args[0], self.commands), ctx)
-        return super().resolve_command(ctx, args)
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="fastnn %(version)s")
 def cli() -> None:
     """Train the multilayer perceptron of the teaching texts, on the device of your choice.

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from fastnn.cli.output import Notes, downloading, emit, json_option, quiet_option
+from fastnn.cli.output import Group, Notes, downloading, emit, json_option, quiet_option
 
 
-@click.group()
+@click.group(cls=Group)
 def data() -> None:
     """List, download and find data sets."""
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from fastnn.errors import did_you_mean
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
@@ -36,6 +38,22 @@ device_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress and no hints.")
+
+
+class Group(click.Group):
+    """Commands in the order they are first used in, and a guess at a mistyped one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """As they were added."""
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or raise a UsageError that helps."""
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            raise click.UsageError(did_you_mean("command", args[0], self.commands), ctx)
+        return super().resolve_command(ctx, args)
 
 
 class Notes:

@@ -23,8 +23,8 @@ _MID_GREY = 127
 def read_picture(path: str | os.PathLike[str], features: int) -> Array:
     """Read a PNG or JPEG as one sample for a network of `features` inputs.
 
-    The picture is padded to a square with its background, scaled to √features pixels a side, and
-    inverted if its border is light.
+    The picture is inverted if its border is light, scaled until its longer side has √features
+    pixels, and padded to a square.
 
     Parameters
     ----------
@@ -68,8 +68,12 @@ def read_picture(path: str | os.PathLike[str], features: int) -> Array:
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     if np.median(border) > _MID_GREY:
         pixels = 255 - pixels
-    square = ImageOps.pad(Image.fromarray(pixels), (side, side), Image.Resampling.LANCZOS, color=0)
-    return np.asarray(square, dtype=np.uint8).reshape(1, features)
+    height, width = (max(1, round(n * side / max(pixels.shape))) for n in pixels.shape)
+    scaled = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
+    square = np.zeros((side, side), np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = np.asarray(scaled)
+    return square.reshape(1, features)
 
 
 def _grey(picture: object) -> Array:

@@ -14,7 +14,7 @@ SIGMOID = "Did you mean 'sigmoid'?"
 WRONG = [
     (2, "Did you mean 'train'?", "trian"),
     (2, "Did you mean 'devices'?", "device"),
-    (2, "Did you mean '--epochs'?", "train --epoch 3"),
+    (2, "Did you mean", "train --epoch 3"),
     (2, "requires an argument", "train --epochs"),
     (2, "unexpected extra argument", "train digits"),
     (2, "Missing argument 'MODEL'", "evaluate"),
