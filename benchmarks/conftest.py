@@ -1,8 +1,18 @@
-"""Below pytest-benchmark's table: samples per second, as Markdown."""
+"""What is kept of the machine, and samples per second as Markdown below the table."""
 
 from __future__ import annotations
 
 from typing import Any
+
+
+def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:
+    """Keep what bears on speed, and leave out what identifies one machine."""
+    for key in ("node", "release", "processor", "python_build"):
+        machine_info.pop(key, None)
+    machine_info["cpu"] = {
+        key: machine_info["cpu"].get(key)
+        for key in ("brand_raw", "count", "hz_advertised_friendly")
+    }
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:

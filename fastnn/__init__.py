@@ -22,7 +22,7 @@ from fastnn.errors import (
     ModelError,
     OutputError,
 )
-from fastnn.history import Epoch, History
+from fastnn.history import Epoch, History, Progress, Score
 from fastnn.network import Network
 from fastnn.training import evaluate, train
 
@@ -40,6 +40,8 @@ __all__ = [
     "ModelError",
     "Network",
     "OutputError",
+    "Progress",
+    "Score",
     "__version__",
     "device",
     "devices",

@@ -26,7 +26,7 @@ __all__ = ["BackpropStep", "Workspace", "backpropagate", "feed_forward"]
 
 
 class Workspace:
-    """The buffers for mini-batches of m samples, made once: no step allocates.
+    """The buffers for mini-batches of m samples, made once for all of them.
 
     Attributes
     ----------
@@ -108,7 +108,7 @@ class BackpropStep:
         feed_forward(backend, layers, work.a)
         backpropagate(backend, layers, plan.cost, work)
 
-        # BP3, BP4 and the descent along them, averaged over the mini-batch: W ← shrink · W - η/m ·
-        # Dᵀ A_prev
+        # BP3: ∂C/∂b = Σ_i D_i / m     b ← b - η ∂C/∂b
+        # BP4: ∂C/∂W = Dᵀ A_prev / m   W ← shrink · W - η ∂C/∂W
         for layer, delta, a_prev in zip(layers, work.delta, work.a, strict=False):
             backend.descend(layer.w, layer.b, delta, a_prev, rate / work.m, shrink)

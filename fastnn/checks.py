@@ -52,6 +52,6 @@ def fits_memory(what: str, needed: int) -> None:
         return
     if needed > present:
         raise ArgumentError(
-            f"{what} would take {needed / 1e9:,.1f} GB of memory; "
-            f"this machine has {present / 1e9:,.1f} GB"
+            f"{what} would take {needed // 10**9:,} GB of memory; "
+            f"this machine has {present // 10**9:,} GB"
         )

@@ -29,6 +29,8 @@ class Epoch:
         counted.
     samples_per_second
         Training samples over ``seconds``.
+    train_cost, train_accuracy, and so on
+        The mean cost, and the part classified rightly, 0 to 1; None for a set that was not given.
     """
 
     epoch: int

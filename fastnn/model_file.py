@@ -38,7 +38,7 @@ def save(network: Network, path: PathLike) -> None:
     """Write the network; see :meth:`fastnn.Network.save`."""
     from safetensors.numpy import save as to_bytes
 
-    target = check_writable(path)
+    target = check_writable(os.fspath(path))
     tensors = {}
     for number, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
         tensors[f"layers.{number}.weight"], tensors[f"layers.{number}.bias"] = w, b
@@ -57,7 +57,7 @@ def load(path: PathLike, device: str | Backend = "auto") -> Network:
     """Read a network; see :meth:`fastnn.Network.load`."""
     from fastnn.network import Network
 
-    description, tensors = _read(path)
+    description, tensors = _read(os.fspath(path))
     try:
         _check_version(path, description["format_version"])
         activations = [str(name) for name in description["activations"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -178,17 +179,24 @@ class Network:
     @property
     def weights(self) -> _Arrays:
         """Copies of the weights (n_out, n_in), read-only: writing to them would change nothing."""
-        return [self._copy(layer.w) for layer in self.layers]
+        return self._parameters()[::2]
 
     @property
     def biases(self) -> _Arrays:
         """Copies of the bias vectors (n_out,), read-only."""
-        return [self._copy(layer.b) for layer in self.layers]
+        return self._parameters()[1::2]
 
-    def _copy(self, array: Array) -> NDArray[Any]:
-        host = self.backend.to_numpy(array)
-        host.flags.writeable = False
-        return host
+    def _parameters(self) -> _Arrays:
+        """Return W and b of each layer in turn, from one read of the buffer."""
+        flat = self.backend.to_numpy(self.buffer)
+        flat.flags.writeable = False
+        arrays, start = [], 0
+        for n_in, n_out in pairwise(self.sizes):
+            for shape in ((n_out, n_in), (n_out,)):
+                stop = start + math.prod(shape)
+                arrays.append(flat[start:stop].reshape(shape))
+                start = stop
+        return arrays
 
     def forward(self, x: ArrayLike) -> NDArray[Any]:
         """Return the outputs for samples.

@@ -6,16 +6,16 @@ The loop owns what is done: the order of the samples, the rate, the measuring, t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastnn.backends.base import Plan, Step
+from fastnn.backends.base import Array, Plan, Step
 from fastnn.backprop import BackpropStep
-from fastnn.checks import MOST_EPOCHS, positive_number, whole_number
+from fastnn.checks import MOST_EPOCHS, fits_memory, positive_number, whole_number
 from fastnn.costs import mean_cost
 from fastnn.data import Dataset
 from fastnn.errors import ArgumentError, DataError, Diverged
@@ -27,10 +27,8 @@ __all__ = ["epoch_order", "evaluate", "train"]
 
 LabelledSamples: TypeAlias = Dataset | tuple[ArrayLike, ArrayLike]
 
-# A call lasts so long at the most, so that progress is shown and Ctrl-C is heard.
-CALL_SECONDS = 0.25
-# on_call is called so often at the most.
-REPORT_SECONDS = 0.1
+# So long a device works at the most before it is waited for: progress is shown, Ctrl-C is heard.
+ROUND_SECONDS = 0.25
 
 
 def train(
@@ -89,6 +87,7 @@ def train(
     Diverged
         If after an epoch, or where it is ended, the parameters or a cost are not finite.
     """
+    _check_network(network)
     epochs = whole_number("epochs", epochs, 1, MOST_EPOCHS)
     rate = positive_number("learning_rate", learning_rate)
     seed = whole_number("seed", seed, 0)
@@ -104,6 +103,7 @@ def train(
             "None (--batch-size full) takes all of them"
         )
 
+    _refuse_oversized(network, n, batch_size)
     backend = network.backend
     scorers = {key: _Scorer(network, data) for key, data in sets.items()}
     samples = scorers["train"].samples
@@ -119,30 +119,18 @@ def train(
     )
     step = (backend.fused_step(plan) if fused else None) or BackpropStep(backend, plan)
     history = History(backend.name, step.name)
-    mini_batches = 1  # how many a call takes; found by the clock, below
+    rounds = _Rounds(network, plan, step)
 
     # What overflows on the host is found by the check for divergence, and said once.
     with np.errstate(over="ignore", invalid="ignore"):
         for number in range(1, epochs + 1):
-            began = reported = perf_counter()
+            began = perf_counter()
             order = backend.asarray(epoch_order(n, seed, number if shuffle else None))
-            start = 0
-            while start < n:
-                called = perf_counter()
-                stop = min(start + batch_size * mini_batches, n)
-                step(order, start, stop, rate, 1.0)
-                if step.stride > 1:
-                    backend.synchronize()
-                    seconds = perf_counter() - called
-                    mini_batches = _paced(plan, step, stop - start, seconds, mini_batches)
-                start, now = stop, perf_counter()
-                if on_call is not None and now - reported >= REPORT_SECONDS:
-                    reported = now
-                    if on_call(Progress(number, stop, n, stop / (now - began))) is True:
-                        _check_finite(network, {}, number, rate)
-                        return history
-            backend.synchronize()
-            seconds = max(perf_counter() - began, 1e-9)  # on a coarse clock it could be 0
+            for done in rounds(order, rate):
+                seconds = max(perf_counter() - began, 1e-9)  # on a coarse clock it could be 0
+                if on_call and on_call(Progress(number, done, n, done / seconds)) is True:
+                    _check_finite(network, {}, number, rate)
+                    return history
             scores = {key: scorer() for key, scorer in scorers.items()}
             _check_finite(network, scores, number, rate)
             epoch = Epoch(
@@ -168,11 +156,17 @@ def evaluate(network: Network, data: LabelledSamples) -> Score:
     data
         A :class:`fastnn.Dataset` or a pair (x, class numbers), as in :func:`train`.
 
+    Returns
+    -------
+    fastnn.Score
+        The cost and the accuracy, 0 to 1.
+
     Raises
     ------
     DataError
         If the set does not fit the network, or the cost is beyond all numbers.
     """
+    _check_network(network)
     with np.errstate(over="ignore", invalid="ignore"):
         score = _Scorer(network, _fitting(network, "given", data))()
     if not np.isfinite(score.cost):
@@ -198,6 +192,11 @@ class _Scorer:
         )
 
 
+def _check_network(network: object) -> None:
+    if not isinstance(network, Network):
+        raise ArgumentError(f"network must be a fastnn.Network, not {type(network).__name__}")
+
+
 def _fitting(network: Network, what: str, data: LabelledSamples) -> Dataset:
     """Return the data as a Dataset whose samples and labels fit the network."""
     dataset = Dataset.of(data)
@@ -215,6 +214,17 @@ def _fitting(network: Network, what: str, data: LabelledSamples) -> Dataset:
     return dataset
 
 
+def _refuse_oversized(network: Network, n: int, batch_size: int) -> None:
+    """Refuse what a plain step's buffers and the targets would not fit into memory for."""
+    n_out = network.sizes[-1]
+    a_row = sum(network.sizes) + n_out + sum(network.sizes[1:])  # a, y and delta
+    rows = batch_size + n % batch_size
+    fits_memory(
+        f"training on mini-batches of {batch_size:,}",
+        rows * a_row * network.backend.dtype.itemsize + n * n_out,
+    )
+
+
 def epoch_order(n: int, seed: int, epoch: int | None) -> NDArray[np.int32]:
     """The order of an epoch: a permutation from a stream of its own; for None, as they lie."""
     if epoch is None:
@@ -223,10 +233,31 @@ def epoch_order(n: int, seed: int, epoch: int | None) -> NDArray[np.int32]:
     return stream.permutation(n).astype(np.int32)
 
 
-def _paced(plan: Plan, step: Step, samples: int, seconds: float, before: int) -> int:
-    """How many mini-batches the next call takes, when one with so many samples took so long."""
-    in_time = int(samples * CALL_SECONDS / max(seconds, 1e-9)) // plan.batch_size
-    return max(1, min(in_time, 2 * before, step.stride))
+class _Rounds:
+    """Epochs in rounds of as many mini-batches as take about ROUND_SECONDS.
+
+    Within a round a device is not waited for, after it is. How many they are is found by the clock:
+    one at first, then at most twice as many as before.
+    """
+
+    def __init__(self, network: Network, plan: Plan, step: Step) -> None:
+        self._backend, self._plan, self._step = network.backend, plan, step
+        self._mini_batches = 1
+
+    def __call__(self, order: Array, rate: float) -> Iterator[int]:
+        """Train on all samples in their order; yield after each round how many are done."""
+        plan, step, start = self._plan, self._step, 0
+        while start < plan.n:
+            began = perf_counter()
+            stop = min(start + plan.batch_size * self._mini_batches, plan.n)
+            for first in range(start, stop, plan.batch_size * step.stride):
+                step(order, first, min(first + plan.batch_size * step.stride, stop), rate, 1.0)
+            self._backend.synchronize()
+            seconds = max(perf_counter() - began, 1e-9)
+            in_time = int((stop - start) * ROUND_SECONDS / seconds) // plan.batch_size
+            self._mini_batches = max(1, min(in_time, 2 * self._mini_batches))
+            start = stop
+            yield stop
 
 
 def _check_finite(network: Network, scores: dict[str, Score], epoch: int, rate: float) -> None:

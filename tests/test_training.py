@@ -578,3 +578,17 @@ def test_a_cost_beyond_all_numbers_is_a_sentence_and_no_warning():
 def test_without_a_set_there_is_no_training():
     with pytest.raises(ArgumentError, match="Dataset or a pair"):
         train(make_network(), None)
+
+
+def test_buffers_beyond_the_memory_are_refused_before_they_are_made():
+    wide = Network([1, 1_000_000, 2])
+    x, labels = np.zeros((200_000, 1), np.uint8), np.arange(200_000) % 2
+    with pytest.raises(ArgumentError, match="mini-batches of 200,000 would take"):
+        train(wide, (x, labels), batch_size=None)
+
+
+@pytest.mark.parametrize("network", [None, "numpy", [784, 30, 10]])
+def test_what_is_no_network_is_refused(network):
+    for use in (train, fastnn.evaluate):
+        with pytest.raises(ArgumentError, match=r"must be a fastnn\.Network"):
+            use(network, TRAIN)

@@ -6,8 +6,11 @@ written over those, which a device replaces where it can do better. What each ke
 specified by the function of the same name in :mod:`fastnn.kernels.reference`, and proven by
 :class:`fastnn.testing.BackendConformance`.
 
-Rules for kernels: write ``out`` and nothing else, allocate nothing on the device, never wait for
-it.
+Shapes, with m samples in a mini-batch, samples as rows, all of the backend's dtype::
+
+    a, y, delta (m, n_out)    a_prev (m, n_in)    w (n_out, n_in)    b (n_out,)
+
+Rules for kernels: write ``out`` and nothing else, keep no memory, never wait for the device.
 """
 
 from __future__ import annotations
@@ -112,7 +115,8 @@ class Backend(ABC):
     index
         Which of several devices of the kind; None for the default one.
     dtype
-        "float32" or "float64": the precision of parameters and of everything computed.
+        "float32" or "float64": the precision of parameters and of everything computed. A device
+        gives both; gradients are checked in float64.
     """
 
     name: ClassVar[str]
@@ -140,7 +144,11 @@ class Backend(ABC):
 
     @abstractmethod
     def asarray(self, host: NDArray[Any]) -> Array:
-        """Return the host array on the device, its dtype kept. It may share the host's memory."""
+        """Return the host array on the device, its dtype kept.
+
+        It may share the host's memory, which no one changes from then on; the array keeps what it
+        needs of it alive.
+        """
 
     @abstractmethod
     def to_numpy(self, array: Array) -> NDArray[Any]:
@@ -165,7 +173,10 @@ class Backend(ABC):
     def gather(
         self, rows: Array, order: Array, start: int, stop: int, scale: float, out: Array
     ) -> None:
-        """out[i] = scale · rows[order[start + i]]; rows are uint8 or of the backend's dtype."""
+        """out[i] = scale · rows[order[start + i]].
+
+        rows (n, k), uint8 or of the backend's dtype; order (n,) int32; out (stop - start, k).
+        """
 
     @abstractmethod
     def matmul(
@@ -179,23 +190,39 @@ class Backend(ABC):
         alpha: float = 1.0,
         beta: float = 0.0,
     ) -> None:
-        """out ← alpha · op(a) op(b) + beta · out; beta = 0 overwrites whatever was there."""
+        """out ← alpha · op(a) op(b) + beta · out, where op transposes if it is told to.
+
+        op(a) (m, k), op(b) (k, n), out (m, n); beta = 0 overwrites whatever was there, NaN too.
+        """
 
     @abstractmethod
     def sum_rows(self, delta: Array, out: Array, *, alpha: float = 1.0, beta: float = 0.0) -> None:
-        """out ← alpha · Σ_i delta_i + beta · out; beta = 0 overwrites whatever was there."""
+        """out ← alpha · Σ_i delta_i + beta · out.
+
+        delta (m, n), out (n,); beta = 0 overwrites whatever was there, NaN too.
+        """
 
     @abstractmethod
     def activate(self, b: Array, activation: str, out: Array) -> None:
-        """out ← σ(out + b), b added to every row."""
+        """out ← σ(out + b), b added to every row; softmax along the row.
+
+        out (m, n), b (n,); activation is a key of :data:`fastnn.kernels.reference.SIGMA`.
+        """
 
     @abstractmethod
     def hadamard(self, a: Array, activation: str, out: Array) -> None:
-        """out ← out ⊙ σ′(z), with a = σ(z)."""
+        """out ← out ⊙ σ′(z), with a = σ(z).
+
+        out, a (m, n); activation is a key of :data:`fastnn.kernels.reference.SIGMA_PRIME`.
+        """
 
     @abstractmethod
     def output_delta(self, a: Array, y: Array, activation: str, cost: str, out: Array) -> None:
-        """BP1: out = ∇_a C ⊙ σ′(z^L)."""
+        """BP1: out = ∇_a C ⊙ σ′(z^L).
+
+        a, y, out (m, n); cost is a key of ``GRADIENT_FACTOR`` or of ``MATCHED`` in
+        :mod:`fastnn.kernels.reference`.
+        """
 
     # Kernels with a default
     # -------------------------------------------------------------------------------
@@ -235,7 +262,8 @@ class Backend(ABC):
     def fused_step(self, plan: Plan) -> Step | None:
         """Return a step that takes many mini-batches a call, or None for what is not supported.
 
-        What the device does not support it declines here, by None; a step that fails later is an
+        What needs to be compiled for the plan is compiled here, before the clock runs. What the
+        device does not support it declines here, by None; a step that fails later is an
         error. The conformance suite holds every fused step against the plain one of
         :mod:`fastnn.backprop`.
         """

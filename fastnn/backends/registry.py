@@ -71,7 +71,7 @@ def device(spec: str | Backend = "auto", dtype: DTypeLike | None = None) -> Back
     name, colon, number = spec.partition(":")
     if name in CHOICES:
         raise DeviceError(f"device {spec!r}: {name} chooses a device and takes no number")
-    if colon and not (number.isascii() and number.isdigit()):
+    if colon and not (number.isascii() and number.isdigit() and len(number) < 10):
         raise DeviceError(f"device {spec!r}: behind the colon stands a number, as in 'cuda:1'")
     cls = _load(name)
     index = int(number) if colon else None
@@ -100,11 +100,10 @@ def usable() -> list[str]:
 def _first_usable(names: tuple[str, ...], dtype: DTypeLike) -> Backend:
     reasons = []
     for name in names:
-        cls = _load(name)
-        reason = cls.unavailable()
-        if reason is None:
-            return cls(None, dtype)
-        reasons.append(f"{name}: {reason}")
+        try:
+            return device(name, dtype)
+        except DeviceError as error:
+            reasons.append(str(error).splitlines()[0])
     raise DeviceUnavailable("no device can be used here.\n  " + "\n  ".join(reasons))
 
 

@@ -14,7 +14,7 @@ from fastnn.cli.output import emit, foreign_code, json_option, printable
 def devices(as_json: bool) -> None:
     """List the devices, whether they can be used here, and if not, why.
 
-    On each that can, a small network's gradients are computed and checked.
+    On each that can, a small network is trained, and compared with the reference.
     """
     from fastnn.backends.registry import devices as reports
 
@@ -35,21 +35,29 @@ def devices(as_json: bool) -> None:
 
 
 def _wrong(name: str) -> str | None:
-    """Compute something on the device, and return None if it is right, else what is wrong."""
+    """Train a little on the device, and return None if it comes out right, else what is wrong."""
     import numpy as np
 
-    from fastnn import DeviceError, Network
+    from fastnn import DeviceError, Network, train
     from fastnn.backends.registry import anothers_code
-    from fastnn.testing import gradient_error
+    from fastnn.testing import StrictBackend
 
-    x = np.random.default_rng(0).standard_normal((5, 4))
-    y = np.eye(3)[[0, 1, 2, 1, 0]]
-    try:
-        with anothers_code(name):
-            network = Network([4, 6, 3], device=name, dtype="float64")
-            error = gradient_error(network, x, y)
-    except DeviceError as failure:
-        return str(failure)
-    if not error < 1e-6:
-        return f"it computes wrong gradients, off by {error:.1g} of the largest"
+    rng = np.random.default_rng(0)
+    x, labels = rng.integers(0, 256, (23, 6), dtype=np.uint8), np.arange(23) % 3
+
+    def trained(device: str | StrictBackend, fused: bool) -> np.ndarray:
+        network = Network([6, 5, 3], device=device, dtype="float64")
+        train(network, (x, labels), epochs=2, batch_size=5, fused=fused)
+        return network.backend.to_numpy(network.buffer)
+
+    right = trained(StrictBackend(dtype="float64"), fused=False)
+    for fused in (False, True):
+        try:
+            with anothers_code(name):
+                off = np.abs(trained(name, fused) - right).max() / np.abs(right).max()
+        except DeviceError as error:
+            return str(error)
+        if not off < 1e-9:
+            step = "its own step" if fused else "the plain step"
+            return f"it trains wrongly: by {step} the weights come out {off:.1g} off"
     return None

@@ -34,18 +34,18 @@ if TYPE_CHECKING:
 
 
 def _hidden(ctx: click.Context, param: click.Parameter, value: str) -> list[int]:
-    sizes = [] if value == "none" else _split(value)
-    if not all(size.isascii() and size.isdigit() for size in sizes):
+    sizes = [_whole(size) for size in _split(value)] if value != "none" else []
+    if not all(sizes):
         raise click.BadParameter(
             f"{value!r} is neither a size, like 30, nor several, like 16,16, nor none"
         )
-    return [int(size) for size in sizes]
+    return sizes
 
 
 def _batch_size(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
     if value == "full":
         return None
-    size = int(value) if value.isascii() and value.isdigit() else 0
+    size = _whole(value)
     if not size:
         raise click.BadParameter(
             f"{value!r} is neither a number from 1 nor 'full', the whole training set"
@@ -62,6 +62,11 @@ def _rate(ctx: click.Context, param: click.Parameter, value: float) -> float:
 
 def _one_or_each(ctx: click.Context, param: click.Parameter, value: str) -> str | list[str]:
     return _split(value) if "," in value else value
+
+
+def _whole(value: str) -> int:
+    """Return a number from 1 that a machine could hold so many of, or 0."""
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 16 else 0
 
 
 def _split(value: str) -> list[str]:
@@ -128,19 +133,26 @@ def train(
     from fastnn import Network
     from fastnn import device as find_device
     from fastnn import train as run
+    from fastnn.activations import layer_activations
+    from fastnn.costs import check_pair
+    from fastnn.errors import known_name
+    from fastnn.initialisers import INITIALISERS
     from fastnn.model_file import check_writable
 
     notes = Notes(quiet)
     by_default = source is None
     source = source if source is not None else "digits"
-    # What can be refused is refused before the work: the device, the output file; names and sizes
-    # by a network of the same make, while there are no data to say its inputs and outputs.
+    # What can be refused is refused before the work.
+    layer_activations(activation, output, len(hidden))
+    check_pair(cost, output)
+    known_name("initialiser", init, INITIALISERS)
     with foreign_code():
         backend = find_device(device)
     path = path if path is not None else _default_path(source)
     replaced = check_writable(path).exists()
-    make = partial(
-        Network,
+    datasets = load_data(source, notes)
+    network = Network(
+        [datasets.features, *hidden, datasets.classes],
         activation=activation,
         output=output,
         cost=cost,
@@ -148,9 +160,6 @@ def train(
         seed=seed,
         device=backend,
     )
-    make([1, *hidden, 1])
-    datasets = load_data(source, notes)
-    network = make([datasets.features, *hidden, datasets.classes])
     settings: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,

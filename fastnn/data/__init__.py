@@ -2,7 +2,7 @@
 
 from fastnn.data.cache import cache_folder
 from fastnn.data.dataset import Dataset, Datasets
-from fastnn.data.download import Progress
+from fastnn.data.download import DownloadProgress
 from fastnn.data.loading import BUILT_IN, load_dataset
 from fastnn.data.mnist import fetch_mnist, is_cached
 from fastnn.data.pictures import PICTURES, read_picture
@@ -14,7 +14,7 @@ __all__ = [
     "PICTURES",
     "Dataset",
     "Datasets",
-    "Progress",
+    "DownloadProgress",
     "cache_folder",
     "fetch_mnist",
     "is_cached",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-__all__ = ["Progress", "Undelivered", "download", "root_cause"]
+__all__ = ["DownloadProgress", "Undelivered", "download", "root_cause"]
 
 # Called with the name of a file, the bytes received, and the bytes expected where that is known.
-Progress = Callable[[str, int, int | None], None]
+DownloadProgress = Callable[[str, int, int | None], None]
 
 PATIENCE = 20.0  # seconds for a connection, for an answer, and for each _STRIDE of the body
 _STRIDE = 1 << 17  # bytes
@@ -20,7 +20,7 @@ class Undelivered(Exception):
     """A server did not deliver; the message says why."""
 
 
-def download(url: str, path: str, on_progress: Progress | None = None) -> None:
+def download(url: str, path: str, on_progress: DownloadProgress | None = None) -> None:
     """Write the body of the answer to ``GET url`` to the file `path`.
 
     Redirections are not followed: a portal's log-in page is no data.

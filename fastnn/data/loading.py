@@ -6,7 +6,7 @@ import os
 
 from fastnn.data.dataset import Datasets
 from fastnn.data.digits import load_digits
-from fastnn.data.download import Progress
+from fastnn.data.download import DownloadProgress
 from fastnn.data.idx import read_folder
 from fastnn.data.mnist import load_mnist
 from fastnn.data.npz import read_npz
@@ -24,7 +24,9 @@ BUILT_IN = {
 }
 
 
-def load_dataset(source: str | os.PathLike[str], on_progress: Progress | None = None) -> Datasets:
+def load_dataset(
+    source: str | os.PathLike[str], on_progress: DownloadProgress | None = None
+) -> Datasets:
     """Load a data set by its name or its path.
 
     Parameters

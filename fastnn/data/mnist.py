@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fastnn.data.cache import cache_folder
 from fastnn.data.dataset import Datasets
-from fastnn.data.download import Progress, Undelivered, download, root_cause
+from fastnn.data.download import DownloadProgress, Undelivered, download, root_cause
 from fastnn.data.idx import read_folder
 from fastnn.data.npz import read_npz
 from fastnn.errors import DataError
@@ -45,7 +45,7 @@ ARCHIVE_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist
 ARCHIVE_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
 
 
-def load_mnist(on_progress: Progress | None = None) -> Datasets:
+def load_mnist(on_progress: DownloadProgress | None = None) -> Datasets:
     """Return MNIST, 60,000 images to train on and 10,000 to test on, as `fetch_mnist` gets it."""
     path = fetch_mnist(on_progress)
     return replace(read_folder(path) if path.is_dir() else read_npz(path), name="mnist")
@@ -56,7 +56,7 @@ def is_cached() -> bool:
     return _cached(_folder()) is not None
 
 
-def fetch_mnist(on_progress: Progress | None = None) -> Path:
+def fetch_mnist(on_progress: DownloadProgress | None = None) -> Path:
     """Download what the cache lacks of MNIST and return where it is.
 
     A file is downloaded to a temporary name and renamed when its sha256 is right, so what has its
@@ -138,7 +138,7 @@ def _retrieve_files(retrieve: Callable[[str, str], bool]) -> bool:
 
 
 def _retrieve(
-    folder: Path, on_progress: Progress | None, failures: list[str], url: str, sha256: str
+    folder: Path, on_progress: DownloadProgress | None, failures: list[str], url: str, sha256: str
 ) -> bool:
     """Retrieve a file, unless it is in `folder` already; if that fails, add why to `failures`."""
     import pooch

@@ -147,6 +147,9 @@ class BackendConformance:
         assert isinstance(reason, str)
         assert reason.strip()
         assert isinstance(backend.name, str)
+        if isinstance(self.device, str):
+            asked = self.device.partition(":")[0]
+            assert backend.name == asked, "the class has another name than its entry point"
         assert isinstance(backend.detail, str)
 
     # Crossings ---------------------------------------------------------------------------------
@@ -534,9 +537,11 @@ def _step_against_reference(
     shrink: float,
     kind: str,
 ) -> None:
-    """Two epochs, in one call and in a call a mini-batch, against the reference in float64.
+    """Three epochs against the reference in float64.
 
-    In the second epoch the order, the rate and what the weights shrink by are others.
+    The first in as few calls as the step's stride allows, the second in calls of one mini-batch,
+    the third in calls of one, two, three and so on; each with an order, a rate and a factor to
+    shrink by of its own.
     """
     rng = np.random.default_rng(n)
     backend, n_in, n_out = network.backend, network.sizes[0], network.sizes[-1]
@@ -557,20 +562,23 @@ def _step_against_reference(
     )
     step = make_step(backend, plan)
     starts = range(0, n, batch_size)
-    epochs = [(rng.permutation(n).astype(np.int32), 0.3, shrink) for _ in range(2)]
-    epochs[1] = (epochs[1][0], 0.1, shrink**2)
+    strides = (itertools.repeat(step.stride), itertools.repeat(1), itertools.count(1))
+    epochs = [(rng.permutation(n).astype(np.int32), 0.3 / e, shrink**e) for e in (1, 2, 3)]
     orders = [backend.asarray(order) for order, *_ in epochs]
     with _no_crossings(backend):
-        step(orders[0], 0, n, *epochs[0][1:])
-        for start in starts:
-            step(orders[1], start, min(start + batch_size, n), *epochs[1][1:])
+        for order, (_, *how), stride in zip(orders, epochs, strides, strict=True):
+            start = 0
+            while start < n:
+                stop = min(start + batch_size * min(next(stride), step.stride), n)
+                step(order, start, stop, *how)
+                start = stop
 
     for order, *how in epochs:
         for start in starts:
             batch = order[start : start + batch_size]
             _reference_mini_batch(network, w, b, scale * x[batch], y[batch], *how)
     # The rounding of each mini-batch adds to that of all before it.
-    k = max(batch_size, *network.sizes) * (2 * len(starts)) ** 2
+    k = max(batch_size, *network.sizes) * (len(epochs) * len(starts)) ** 2
     for got, expected in zip((*network.weights, *network.biases), (*w, *b), strict=True):
         _assert_close(got, expected, backend, k, "a parameter")
 

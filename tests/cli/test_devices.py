@@ -53,7 +53,7 @@ BROKEN = {
     "Absent": "no driver was found.",
     "Undecided": "cannot tell",
     "Unmade": "no memory on the board",
-    "Wrong": "wrong gradients",
+    "Wrong": "trains wrongly",
     "Raises": "the kernel failed",
     "Exits": "SystemExit",
     "function": "no Backend class",

@@ -45,7 +45,7 @@ WRONG = [
     (2, "must be a number above 0", "train --eta nan"),
     (2, "must be a number above 0", "train --eta inf"),
     (2, "--seed", "train --seed -1"),
-    (2, "1 or more, not 0", "train --hidden 0"),
+    (2, "neither a size", "train --hidden 0"),
     (2, "neither a size", "train --hidden 16,-5"),
     (2, "--hidden", "train --hidden 16x16"),
     (2, "--hidden", "train --hidden 16,"),

@@ -346,6 +346,18 @@ class TakesAllSamplesForBytes(Fused):
             super().__init__(backend, replace(plan, scale=1 / 255), stride)
 
 
+class RestartsLongCalls(Fused):
+    """Right for whole epochs and single mini-batches, wrong for what train() mostly asks."""
+
+    fails = (FUSED,)
+
+    class Step(Fused.Step):
+        def __call__(self, order, start, stop, rate, shrink):
+            if stop - start > self._plan.batch_size:
+                start, stop = 0, stop - start
+            super().__call__(order, start, stop, rate, shrink)
+
+
 class OneActivationForAll(Fused):
     """The first hidden layer's, in every hidden layer."""
 
@@ -365,9 +377,17 @@ WRONG = [cls for cls in list(globals().values()) if hasattr(cls, "fails")]
 
 
 class Right(Fused):
-    """The control: nothing is wrong, and nothing may fail."""
+    """The control: nothing may fail. Its step takes two mini-batches a call, and no more."""
 
     fails = tuple({name for cls in WRONG for name in cls.fails})
+
+    class Step(Fused.Step):
+        def __call__(self, order, start, stop, rate, shrink):
+            assert 0 < stop - start <= self.stride * self._plan.batch_size
+            super().__call__(order, start, stop, rate, shrink)
+
+    def fused_step(self, plan):
+        return self.Step(self, plan, stride=2)
 
 
 TESTS = [name for name in dir(BackendConformance) if name.startswith("test_")]
