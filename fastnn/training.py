@@ -73,15 +73,20 @@ def train(
     fused
         False forces the plain step where the device has a faster one of its own.
     on_epoch
-        Called with an :class:`Epoch` after each. Training ends if it returns True.
+        Called with an :class:`fastnn.Epoch` after each. Training ends if it returns True.
     on_call
-        Called with a :class:`Progress` between mini-batches, about ten times a second. Training
-        ends there if it returns True; the unfinished epoch is then not in the history.
+        Called with a :class:`fastnn.Progress` between mini-batches, four times a second or more.
+        Training ends there if it returns True; the unfinished epoch is then not in the history.
+
+    Returns
+    -------
+    fastnn.History
+        What each finished epoch came to, the device, and the step that ran.
 
     Raises
     ------
     ArgumentError
-        For a number out of its range.
+        For a number out of its range, or mini-batches too large for this machine.
     DataError
         If a set does not fit the network.
     Diverged
@@ -236,8 +241,8 @@ def epoch_order(n: int, seed: int, epoch: int | None) -> NDArray[np.int32]:
 class _Rounds:
     """Epochs in rounds of as many mini-batches as take about ROUND_SECONDS.
 
-    Within a round a device is not waited for, after it is. How many they are is found by the clock:
-    one at first, then at most twice as many as before.
+    Within a round the device is not waited for; after it, it is. How many mini-batches they are is
+    found by the clock: one at first, then at most twice as many as before.
     """
 
     def __init__(self, network: Network, plan: Plan, step: Step) -> None:
@@ -247,11 +252,12 @@ class _Rounds:
     def __call__(self, order: Array, rate: float) -> Iterator[int]:
         """Train on all samples in their order; yield after each round how many are done."""
         plan, step, start = self._plan, self._step, 0
+        span = plan.batch_size * step.stride
         while start < plan.n:
             began = perf_counter()
             stop = min(start + plan.batch_size * self._mini_batches, plan.n)
-            for first in range(start, stop, plan.batch_size * step.stride):
-                step(order, first, min(first + plan.batch_size * step.stride, stop), rate, 1.0)
+            for first in range(start, stop, span):
+                step(order, first, min(first + span, stop), rate, 1.0)
             self._backend.synchronize()
             seconds = max(perf_counter() - began, 1e-9)
             in_time = int((stop - start) * ROUND_SECONDS / seconds) // plan.batch_size
@@ -269,5 +275,5 @@ def _check_finite(network: Network, scores: dict[str, Score], epoch: int, rate: 
         return
     raise Diverged(
         f"training diverged in epoch {epoch}: weights or costs grew beyond all numbers at a "
-        f"learning rate of {rate:g}. Try a smaller one, such as {rate / 10:g}."
+        f"learning rate of {rate:g}. Try a smaller one, such as {min(rate / 10, 0.5):g}."
     )
