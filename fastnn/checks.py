@@ -6,13 +6,24 @@ import math
 import operator
 import os
 import reprlib
+from collections.abc import Sequence
 from contextlib import suppress
 from numbers import Real
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from fastnn.errors import ArgumentError
 
-__all__ = ["MOST_EPOCHS", "fits_memory", "positive_number", "whole_number"]
+__all__ = [
+    "MOST_EPOCHS",
+    "fits_memory",
+    "layer_sizes",
+    "number_arrays",
+    "positive_number",
+    "whole_number",
+]
 
 MOST_EPOCHS = 1_000_000
 
@@ -55,3 +66,26 @@ def fits_memory(what: str, needed: int) -> None:
             f"{what} would take {needed // 10**9:,} GB of memory; "
             f"this machine has {present // 10**9:,} GB"
         )
+
+
+def layer_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+    """Return the units of every layer, two layers at least, or raise an ArgumentError."""
+    if not isinstance(sizes, Sequence | np.ndarray):
+        raise ArgumentError(f"sizes must be a list of whole numbers, not {sizes!r}")
+    checked = tuple(whole_number("a layer's size", size, 1) for size in sizes)
+    if len(checked) < 2:
+        raise ArgumentError(
+            f"a network has an input and an output layer at least, not {list(sizes)}"
+        )
+    return checked
+
+
+def number_arrays(what: str, arrays: Sequence[ArrayLike]) -> list[NDArray[np.float64]]:
+    """Return the arrays in float64, or raise an ArgumentError if they are not of real numbers."""
+    try:
+        numbers = [np.asarray(array) for array in arrays]
+    except (TypeError, ValueError) as error:  # not iterable, or rows of different lengths
+        raise ArgumentError(f"{what} must be a list of arrays of numbers: {error}") from None
+    if any(array.dtype.kind not in "iuf" for array in numbers):
+        raise ArgumentError(f"{what} must be a list of arrays of numbers, real ones")
+    return [array.astype(np.float64) for array in numbers]

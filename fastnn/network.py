@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from fastnn.activations import layer_activations
 from fastnn.backends.base import Array, Backend, Layer
 from fastnn.backends.registry import device as find_device
-from fastnn.checks import fits_memory, whole_number
+from fastnn.checks import fits_memory, layer_sizes, number_arrays, whole_number
 from fastnn.costs import check_pair
 from fastnn.data.arrays import as_samples
 from fastnn.errors import ArgumentError, DataError
@@ -104,7 +104,7 @@ class Network:
         ArgumentError
             If the shapes do not chain, or a value is not finite.
         """
-        w, b = _as_arrays("weights", weights), _as_arrays("biases", biases)
+        w, b = number_arrays("weights", weights), number_arrays("biases", biases)
         if not w or any(each.ndim != 2 for each in w):
             raise ArgumentError("weights must be matrices (n_out, n_in), one a layer, at least one")
         sizes = [w[0].shape[1], *(each.shape[0] for each in w)]
@@ -131,7 +131,7 @@ class Network:
         device: str | Backend,
         dtype: DTypeLike | None,
     ) -> None:
-        self.sizes = _checked_sizes(sizes)
+        self.sizes = layer_sizes(sizes)
         self.activations = layer_activations(activation, output, len(self.sizes) - 2)
         check_pair(cost, output)
         self.cost = cost
@@ -287,27 +287,6 @@ class Network:
             f"<Network {shape}: {activations}, {self.cost}, "
             f"{self.parameter_count:,} parameters in {self.backend.dtype} on {self.backend.name}>"
         )
-
-
-def _checked_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
-    if not isinstance(sizes, Sequence | np.ndarray):
-        raise ArgumentError(f"sizes must be a list of whole numbers, not {sizes!r}")
-    checked = tuple(whole_number("a layer's size", size, 1) for size in sizes)
-    if len(checked) < 2:
-        raise ArgumentError(
-            f"a network has an input and an output layer at least, not {list(sizes)}"
-        )
-    return checked
-
-
-def _as_arrays(what: str, arrays: Sequence[ArrayLike]) -> list[NDArray[np.float64]]:
-    try:
-        numbers = [np.asarray(array) for array in arrays]
-    except (TypeError, ValueError) as error:  # not iterable, or rows of different lengths
-        raise ArgumentError(f"{what} must be a list of arrays of numbers: {error}") from None
-    if any(array.dtype.kind not in "iuf" for array in numbers):
-        raise ArgumentError(f"{what} must be a list of arrays of numbers, real ones")
-    return [array.astype(np.float64) for array in numbers]
 
 
 def _rebuilt(

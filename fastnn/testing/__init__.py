@@ -27,7 +27,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import pytest
 
-    pytest.register_assert_rewrite("fastnn.testing.conformance")
+    pytest.register_assert_rewrite("fastnn.testing.conformance", "fastnn.testing.comparing")
     from fastnn.testing.conformance import BackendConformance
 
     return BackendConformance

@@ -32,6 +32,17 @@ from fastnn.costs import COSTS, check_pair
 from fastnn.errors import ArgumentError, DeviceUnavailable
 from fastnn.kernels import reference
 from fastnn.network import Network
+from fastnn.testing.comparing import (
+    GUARD,
+    activated,
+    assert_close,
+    assert_descends,
+    cast,
+    guarded,
+    nans,
+    normal,
+    rounded,
+)
 from fastnn.testing.gradient_check import gradient_error
 from fastnn.training import train
 
@@ -119,17 +130,17 @@ class BackendConformance:
         options
             The kernel's other arguments.
         """
-        hosts = {name: _cast(array, backend) for name, array in inputs.items()}
+        hosts = {name: cast(array, backend) for name, array in inputs.items()}
         # Copies, since a device may share the host's memory.
         given = {name: backend.asarray(host.copy()) for name, host in hosts.items()}
         targets, guards = {}, []
         for name, array in outs.items():
-            before, target, after = _guarded(backend, _cast(array, backend))
+            before, target, after = guarded(backend, cast(array, backend))
             targets[name] = target
             guards += [before, after]
         kernel(**given, **targets, **options)
         for (name, target), reference_value in zip(targets.items(), expected, strict=True):
-            _assert_close(backend.to_numpy(target), reference_value, backend, k, name)
+            assert_close(backend.to_numpy(target), reference_value, backend, k, name)
         for name, host in hosts.items():
             np.testing.assert_array_equal(
                 backend.to_numpy(given[name]), host, f"the input {name} was written"
@@ -203,7 +214,7 @@ class BackendConformance:
                 backend,
                 backend.gather,
                 {"rows": rows, "order": order},
-                {"out": _nan(stop - start, columns)},
+                {"out": nans(stop - start, columns)},
                 (reference.gather(rows.astype(float), order, start, stop, scale),),
                 k=1,
                 start=start,
@@ -224,12 +235,12 @@ class BackendConformance:
         transpose_a: bool,
         transpose_b: bool,
     ) -> None:
-        a = _normal(rng, backend, *((k, m) if transpose_a else (m, k)))
-        b = _normal(rng, backend, *((n, k) if transpose_b else (k, n)))
+        a = normal(rng, backend, *((k, m) if transpose_a else (m, k)))
+        b = normal(rng, backend, *((n, k) if transpose_b else (k, n)))
         for alpha, beta, before in (
-            (1.0, 0.0, _nan(m, n)),
-            (-0.25, 0.75, _normal(rng, backend, m, n)),
-            (0.5, 1.0, _normal(rng, backend, m, n)),
+            (1.0, 0.0, nans(m, n)),
+            (-0.25, 0.75, normal(rng, backend, m, n)),
+            (0.5, 1.0, normal(rng, backend, m, n)),
         ):
             options: dict[str, Any] = {"transpose_a": transpose_a, "transpose_b": transpose_b}
             options |= {"alpha": alpha, "beta": beta}
@@ -247,11 +258,11 @@ class BackendConformance:
     def test_sum_rows(
         self, backend: Backend, rng: np.random.Generator, m: int, _: int, n: int
     ) -> None:
-        delta = _normal(rng, backend, m, n)
+        delta = normal(rng, backend, m, n)
         for alpha, beta, before in (
-            (1 / 8, 0.0, _nan(n)),
-            (-0.5, 1.0, _normal(rng, backend, n)),
-            (2.0, 0.5, _normal(rng, backend, n)),
+            (1 / 8, 0.0, nans(n)),
+            (-0.5, 1.0, normal(rng, backend, n)),
+            (2.0, 0.5, normal(rng, backend, n)),
         ):
             self.check(
                 backend,
@@ -269,7 +280,7 @@ class BackendConformance:
     def test_activate(
         self, backend: Backend, rng: np.random.Generator, m: int, _: int, n: int, activation: str
     ) -> None:
-        z, b = 3 * _normal(rng, backend, m, n), _normal(rng, backend, n)
+        z, b = 3 * normal(rng, backend, m, n), normal(rng, backend, n)
         self.check(
             backend,
             backend.activate,
@@ -299,7 +310,7 @@ class BackendConformance:
     def test_hadamard(
         self, backend: Backend, rng: np.random.Generator, m: int, _: int, n: int, activation: str
     ) -> None:
-        d, a = _normal(rng, backend, m, n), _activated(rng, backend, activation, m, n)
+        d, a = normal(rng, backend, m, n), activated(rng, backend, activation, m, n)
         self.check(
             backend,
             backend.hadamard,
@@ -321,13 +332,13 @@ class BackendConformance:
         n_out: int,
         activation: str,
     ) -> None:
-        a_prev, b = _normal(rng, backend, m, n_in), _normal(rng, backend, n_out)
-        w = _rounded(_normal(rng, backend, n_out, n_in) / n_in**0.5, backend)
+        a_prev, b = normal(rng, backend, m, n_in), normal(rng, backend, n_out)
+        w = rounded(normal(rng, backend, n_out, n_in) / n_in**0.5, backend)
         self.check(
             backend,
             backend.forward,
             {"a_prev": a_prev, "w": w, "b": b},
-            {"out": _nan(m, n_out)},
+            {"out": nans(m, n_out)},
             (reference.forward(a_prev, w, b, activation),),
             k=n_in + n_out,
             activation=activation,
@@ -345,13 +356,13 @@ class BackendConformance:
         cost: str,
         output: str,
     ) -> None:
-        a = _activated(rng, backend, output, m, n)
+        a = activated(rng, backend, output, m, n)
         y = np.eye(n)[rng.integers(0, n, m)]
         self.check(
             backend,
             backend.output_delta,
             {"a": a, "y": y},
-            {"out": _nan(m, n)},
+            {"out": nans(m, n)},
             (reference.output_delta(a, y, output, cost),),
             k=1,
             activation=output,
@@ -369,13 +380,13 @@ class BackendConformance:
         n_out: int,
         activation: str,
     ) -> None:
-        delta, w = _normal(rng, backend, m, n_out), _normal(rng, backend, n_out, n_in)
-        a = _activated(rng, backend, activation, m, n_in)
+        delta, w = normal(rng, backend, m, n_out), normal(rng, backend, n_out, n_in)
+        a = activated(rng, backend, activation, m, n_in)
         self.check(
             backend,
             backend.propagate_delta,
             {"delta": delta, "w": w, "a": a},
-            {"out": _nan(m, n_in)},
+            {"out": nans(m, n_in)},
             (reference.propagate_delta(delta, w, a, activation),),
             k=n_out,
             activation=activation,
@@ -385,12 +396,12 @@ class BackendConformance:
     def test_gradient(
         self, backend: Backend, rng: np.random.Generator, m: int, n_in: int, n_out: int
     ) -> None:
-        delta, a_prev = _normal(rng, backend, m, n_out), _normal(rng, backend, m, n_in)
+        delta, a_prev = normal(rng, backend, m, n_out), normal(rng, backend, m, n_in)
         self.check(
             backend,
             backend.gradient,
             {"delta": delta, "a_prev": a_prev},
-            {"out_w": _nan(n_out, n_in), "out_b": _nan(n_out)},
+            {"out_w": nans(n_out, n_in), "out_b": nans(n_out)},
             reference.gradient(delta, a_prev, 1 / m),
             k=m,
             scale=1 / m,
@@ -408,8 +419,8 @@ class BackendConformance:
         rate: float,
         shrink: float,
     ) -> None:
-        delta, a_prev = _normal(rng, backend, m, n_out), _normal(rng, backend, m, n_in)
-        w, b = _normal(rng, backend, n_out, n_in), _normal(rng, backend, n_out)
+        delta, a_prev = normal(rng, backend, m, n_out), normal(rng, backend, m, n_in)
+        w, b = normal(rng, backend, n_out, n_in), normal(rng, backend, n_out)
         self.check(
             backend,
             backend.descend,
@@ -440,7 +451,7 @@ class BackendConformance:
         self, backend: Backend, n: int, batch_size: int, shrink: float
     ) -> None:
         network = Network([6, 9, 4], device=backend)
-        _step_against_reference(BackpropStep, network, n, batch_size, shrink, "uint8")
+        assert_descends(BackpropStep, network, n, batch_size, shrink, "uint8")
 
     @pytest.mark.parametrize(
         ("sizes", "activation", "output", "cost"),
@@ -471,7 +482,7 @@ class BackendConformance:
             network = Network(
                 sizes, activation=activation, output=output, cost=cost, device=backend
             )
-            _step_against_reference(fused, network, n, batch_size, shrink, kind)
+            assert_descends(fused, network, n, batch_size, shrink, kind)
 
     def test_it_learns_as_numpy_does(self, rng: np.random.Generator) -> None:
         centres = rng.standard_normal((3, 8))
@@ -486,131 +497,3 @@ class BackendConformance:
             [epoch.train_cost for epoch in theirs], [epoch.train_cost for epoch in ours], rtol=1e-9
         )
         assert theirs[-1].train_accuracy > 0.95
-
-
-GUARD = 123.0
-
-
-def _guarded(backend: Backend, host: Array) -> list[Any]:
-    """Return three views: memory of guard values, the array, and guard values again."""
-    guard = np.full(64, GUARD, backend.dtype)
-    flat = backend.asarray(np.concatenate([guard, host.ravel(), guard]))
-    return backend.views(flat, [guard.shape, host.shape, guard.shape])
-
-
-def _cast(array: Array, backend: Backend) -> Array:
-    return array.astype(backend.dtype) if np.issubdtype(array.dtype, np.floating) else array
-
-
-def _rounded(array: Array, backend: Backend) -> Array:
-    """Return float64 values that the backend's dtype holds exactly."""
-    return array.astype(backend.dtype).astype(np.float64)
-
-
-def _normal(rng: np.random.Generator, backend: Backend, *shape: int) -> Array:
-    return _rounded(rng.standard_normal(shape), backend)
-
-
-def _activated(
-    rng: np.random.Generator, backend: Backend, activation: str, m: int, n: int
-) -> Array:
-    """Return values that the activation can have."""
-    return _rounded(reference.SIGMA[activation](rng.standard_normal((m, n))), backend)
-
-
-def _nan(*shape: int) -> Array:
-    return np.full(shape, np.nan)
-
-
-def _assert_close(got: Array, expected: Array, backend: Backend, k: int, what: str) -> None:
-    assert got.dtype == backend.dtype
-    assert np.isfinite(got).all(), f"{what} is not finite"
-    tolerance = 8 * np.finfo(backend.dtype).eps * k**0.5 * np.abs(expected).max()
-    np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance, err_msg=what)
-
-
-def _step_against_reference(
-    make_step: Callable[[Backend, Plan], Step],
-    network: Network,
-    n: int,
-    batch_size: int,
-    shrink: float,
-    kind: str,
-) -> None:
-    """Three epochs against the reference in float64.
-
-    The first in as few calls as the step's stride allows, the second in calls of one mini-batch,
-    the third in calls of one, two, three and so on; each with an order, a rate and a factor to
-    shrink by of its own.
-    """
-    rng = np.random.default_rng(n)
-    backend, n_in, n_out = network.backend, network.sizes[0], network.sizes[-1]
-    pixels = rng.integers(0, 256, (n, n_in), dtype=np.uint8)
-    x = pixels if kind == "uint8" else _rounded(pixels / 255, backend)
-    scale = 1 / 255 if kind == "uint8" else 1.0
-    y = np.eye(n_out, dtype=np.uint8)[rng.integers(0, n_out, n)]
-    w, b = ([array.astype(float) for array in each] for each in (network.weights, network.biases))
-    plan = Plan(
-        layers=network.layers,
-        sizes=network.sizes,
-        cost=network.cost,
-        inputs=backend.asarray(_cast(x, backend)),
-        scale=scale,
-        targets=backend.asarray(y),
-        n=n,
-        batch_size=batch_size,
-    )
-    step = make_step(backend, plan)
-    starts = range(0, n, batch_size)
-    strides = (itertools.repeat(step.stride), itertools.repeat(1), itertools.count(1))
-    epochs = [(rng.permutation(n).astype(np.int32), 0.3 / e, shrink**e) for e in (1, 2, 3)]
-    orders = [backend.asarray(order) for order, *_ in epochs]
-    with _no_crossings(backend):
-        for order, (_, *how), stride in zip(orders, epochs, strides, strict=True):
-            start = 0
-            while start < n:
-                stop = min(start + batch_size * min(next(stride), step.stride), n)
-                step(order, start, stop, *how)
-                start = stop
-
-    for order, *how in epochs:
-        for start in starts:
-            batch = order[start : start + batch_size]
-            _reference_mini_batch(network, w, b, scale * x[batch], y[batch], *how)
-    # The rounding of each mini-batch adds to that of all before it.
-    k = max(batch_size, *network.sizes) * (len(epochs) * len(starts)) ** 2
-    for got, expected in zip((*network.weights, *network.biases), (*w, *b), strict=True):
-        _assert_close(got, expected, backend, k, "a parameter")
-
-
-def _reference_mini_batch(
-    network: Network, w: list[Array], b: list[Array], x: Array, y: Array, rate: float, shrink: float
-) -> None:
-    a = [x]
-    for w_l, b_l, activation in zip(w, b, network.activations, strict=True):
-        a.append(reference.forward(a[-1], w_l, b_l, activation))
-    delta = reference.output_delta(a[-1], y, network.output, network.cost)
-    for i in reversed(range(len(w))):
-        below = (
-            reference.propagate_delta(delta, w[i], a[i], network.activations[i - 1]) if i else delta
-        )
-        w[i], b[i] = reference.descend(w[i], b[i], delta, a[i], rate / len(x), shrink)
-        delta = below
-
-
-class _no_crossings:
-    """Between enter and exit, an array that crosses between host and device is a failure."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-
-    def __enter__(self) -> None:
-        def refuse(*_: Any) -> None:
-            pytest.fail("a step moved data between host and device")
-
-        for name in ("asarray", "to_numpy"):
-            setattr(self._backend, name, refuse)
-
-    def __exit__(self, *_: object) -> None:
-        for name in ("asarray", "to_numpy"):
-            delattr(self._backend, name)

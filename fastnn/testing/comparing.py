@@ -1,0 +1,146 @@
+"""What the conformance suite compares by: host arrays, tolerances, and epochs of the reference."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fastnn.backends.base import Backend, Plan, Step
+from fastnn.kernels import reference
+from fastnn.network import Network
+
+Array = NDArray[Any]
+
+GUARD = 123.0
+
+
+def guarded(backend: Backend, host: Array) -> list[Any]:
+    """Return three views: memory of guard values, the array, and guard values again."""
+    guard = np.full(64, GUARD, backend.dtype)
+    flat = backend.asarray(np.concatenate([guard, host.ravel(), guard]))
+    return backend.views(flat, [guard.shape, host.shape, guard.shape])
+
+
+def cast(array: Array, backend: Backend) -> Array:
+    """Return floats in the backend's dtype, and integers as they are."""
+    return array.astype(backend.dtype) if np.issubdtype(array.dtype, np.floating) else array
+
+
+def rounded(array: Array, backend: Backend) -> Array:
+    """Return float64 values that the backend's dtype holds exactly."""
+    return array.astype(backend.dtype).astype(np.float64)
+
+
+def normal(rng: np.random.Generator, backend: Backend, *shape: int) -> Array:
+    """Return draws from N(0, 1) that the backend's dtype holds exactly."""
+    return rounded(rng.standard_normal(shape), backend)
+
+
+def activated(rng: np.random.Generator, backend: Backend, activation: str, m: int, n: int) -> Array:
+    """Return values that the activation can have."""
+    return rounded(reference.SIGMA[activation](rng.standard_normal((m, n))), backend)
+
+
+def nans(*shape: int) -> Array:
+    """Return an array that must be overwritten."""
+    return np.full(shape, np.nan)
+
+
+def assert_close(got: Array, expected: Array, backend: Backend, k: int, what: str) -> None:
+    """Hold a result to 8 · eps · √k · max|expected|, with k the length of the longest sum in it."""
+    assert got.dtype == backend.dtype
+    assert np.isfinite(got).all(), f"{what} is not finite"
+    tolerance = 8 * np.finfo(backend.dtype).eps * k**0.5 * np.abs(expected).max()
+    np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance, err_msg=what)
+
+
+def assert_descends(
+    make_step: Callable[[Backend, Plan], Step],
+    network: Network,
+    n: int,
+    batch_size: int,
+    shrink: float,
+    kind: str,
+) -> None:
+    """Three epochs against the reference in float64.
+
+    The first in as few calls as the step's stride allows, the second in calls of one mini-batch,
+    the third in calls of one, two, three and so on; each with an order, a rate and a factor to
+    shrink by of its own.
+    """
+    rng = np.random.default_rng(n)
+    backend, n_in, n_out = network.backend, network.sizes[0], network.sizes[-1]
+    pixels = rng.integers(0, 256, (n, n_in), dtype=np.uint8)
+    x = pixels if kind == "uint8" else rounded(pixels / 255, backend)
+    scale = 1 / 255 if kind == "uint8" else 1.0
+    y = np.eye(n_out, dtype=np.uint8)[rng.integers(0, n_out, n)]
+    w, b = ([array.astype(float) for array in each] for each in (network.weights, network.biases))
+    plan = Plan(
+        layers=network.layers,
+        sizes=network.sizes,
+        cost=network.cost,
+        inputs=backend.asarray(cast(x, backend)),
+        scale=scale,
+        targets=backend.asarray(y),
+        n=n,
+        batch_size=batch_size,
+    )
+    step = make_step(backend, plan)
+    starts = range(0, n, batch_size)
+    strides = (itertools.repeat(step.stride), itertools.repeat(1), itertools.count(1))
+    epochs = [(rng.permutation(n).astype(np.int32), 0.3 / e, shrink**e) for e in (1, 2, 3)]
+    orders = [backend.asarray(order) for order, *_ in epochs]
+    with _no_crossings(backend):
+        for order, (_, *how), stride in zip(orders, epochs, strides, strict=True):
+            start = 0
+            while start < n:
+                stop = min(start + batch_size * min(next(stride), step.stride), n)
+                step(order, start, stop, *how)
+                start = stop
+
+    for order, *how in epochs:
+        for start in starts:
+            batch = order[start : start + batch_size]
+            _reference_mini_batch(network, w, b, scale * x[batch], y[batch], *how)
+    # The rounding of each mini-batch adds to that of all before it.
+    k = max(batch_size, *network.sizes) * (len(epochs) * len(starts)) ** 2
+    for got, expected in zip((*network.weights, *network.biases), (*w, *b), strict=True):
+        assert_close(got, expected, backend, k, "a parameter")
+
+
+def _reference_mini_batch(
+    network: Network, w: list[Array], b: list[Array], x: Array, y: Array, rate: float, shrink: float
+) -> None:
+    a = [x]
+    for w_l, b_l, activation in zip(w, b, network.activations, strict=True):
+        a.append(reference.forward(a[-1], w_l, b_l, activation))
+    delta = reference.output_delta(a[-1], y, network.output, network.cost)
+    for i in reversed(range(len(w))):
+        below = (
+            reference.propagate_delta(delta, w[i], a[i], network.activations[i - 1]) if i else delta
+        )
+        w[i], b[i] = reference.descend(w[i], b[i], delta, a[i], rate / len(x), shrink)
+        delta = below
+
+
+class _no_crossings:
+    """Between enter and exit, an array that crosses between host and device is a failure."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def __enter__(self) -> None:
+        def refuse(*_: Any) -> None:
+            pytest.fail("a step moved data between host and device")
+
+        for name in ("asarray", "to_numpy"):
+            setattr(self._backend, name, refuse)
+
+    def __exit__(self, *_: object) -> None:
+        for name in ("asarray", "to_numpy"):
+            delattr(self._backend, name)
