@@ -19,19 +19,25 @@ so z is not kept.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
 
 from fastnn.backends.base import Array, Backend, Layer, Plan
 
-__all__ = ["BackpropStep", "Workspace", "backpropagate", "feed_forward"]
+__all__ = ["PORTION", "BackpropStep", "Workspace", "backpropagate", "feed_forward", "workspaces"]
+
+# Numbers a buffer of the plain step at the most: 34 MB in float32, or 2048 samples of 4096 units,
+# with which a large device still has enough to do.
+PORTION = 1 << 23
 
 
-class Workspace:
-    """The buffers for mini-batches of m samples, made once for all of them.
+class Workspace(NamedTuple):
+    """The buffers for mini-batches of m samples.
 
     Attributes
     ----------
-    m
-        The number of samples.
     a
         Activations of every layer, (m, sizes[l]) each; a[0] is the input.
     y
@@ -40,14 +46,22 @@ class Workspace:
         One (m, n_out) for each layer that has weights; delta[l] belongs to a[l + 1].
     """
 
-    def __init__(self, backend: Backend, sizes: Sequence[int], m: int) -> None:
-        def buffer(n: int) -> Array:
-            return backend.empty((m, n), backend.dtype)
+    a: list[Array]
+    y: Array
+    delta: list[Array]
 
-        self.m = m
-        self.a = [buffer(n) for n in sizes]
-        self.y = buffer(sizes[-1])
-        self.delta = [buffer(n) for n in sizes[1:]]
+
+def workspaces(backend: Backend, sizes: Sequence[int], counts: set[int]) -> dict[int, Workspace]:
+    """Return a workspace for each number of samples m; they share the memory of the largest."""
+    widths = (*sizes, sizes[-1], *sizes[1:])
+    flats = [backend.empty((max(counts) * n,), backend.dtype) for n in widths]
+
+    def workspace(m: int) -> Workspace:
+        buffers = [backend.views(flat, [(m, n)])[0] for flat, n in zip(flats, widths, strict=True)]
+        depth = len(sizes)
+        return Workspace(buffers[:depth], buffers[depth], buffers[depth + 1 :])
+
+    return {m: workspace(m) for m in counts}
 
 
 def feed_forward(backend: Backend, layers: Sequence[Layer], a: Sequence[Array]) -> None:
@@ -71,6 +85,11 @@ def backpropagate(backend: Backend, layers: Sequence[Layer], cost: str, work: Wo
 class BackpropStep:
     """The plain step: mini-batch gradient descent over the methods of any backend.
 
+    A mini-batch too large for buffers of :data:`PORTION` numbers is taken in portions, so that
+    gradient descent on a whole set of bytes does not hold that set as floats. The gradient is a sum
+    over samples: each portion adds its part to the parameters, and all portions see them as they
+    were before the first.
+
     Parameters
     ----------
     backend, plan
@@ -84,24 +103,35 @@ class BackpropStep:
     def __init__(self, backend: Backend, plan: Plan, stride: int = 1) -> None:
         self.stride = stride
         self._backend, self._plan = backend, plan
-        self._full = Workspace(backend, plan.sizes, plan.batch_size)
+        self._portion = portion = min(plan.batch_size, max(1, PORTION // max(plan.sizes)))
         tail = plan.n % plan.batch_size
-        self._tail = Workspace(backend, plan.sizes, tail) if tail else self._full
+        counts = {portion, plan.batch_size % portion, min(tail, portion), tail % portion} - {0}
+        self._work = workspaces(backend, plan.sizes, counts)
+        self._before = _Before(backend, plan) if portion < plan.batch_size else None
 
     def __call__(self, order: Array, start: int, stop: int, rate: float, shrink: float) -> None:
         """Train on order[start:stop]; see :class:`fastnn.backends.base.Step`."""
-        m = self._plan.batch_size
-        for first in range(start, stop, m):
-            last = first + m
-            if last <= stop:
-                self._mini_batch(self._full, order, first, last, rate, shrink)
-            else:
-                self._mini_batch(self._tail, order, first, stop, rate, shrink)
+        for first in range(start, stop, self._plan.batch_size):
+            last = min(first + self._plan.batch_size, stop)
+            self._mini_batch(order, first, last, rate / (last - first), shrink)
 
-    def _mini_batch(
-        self, work: Workspace, order: Array, start: int, stop: int, rate: float, shrink: float
+    def _mini_batch(self, order: Array, start: int, stop: int, rate: float, shrink: float) -> None:
+        layers = self._before.copied() if self._before else self._plan.layers
+        for first in range(start, stop, self._portion):
+            self._descend(layers, order, first, min(first + self._portion, stop), rate, shrink)
+            shrink = 1.0  # once a mini-batch
+
+    def _descend(
+        self,
+        layers: Sequence[Layer],
+        order: Array,
+        start: int,
+        stop: int,
+        rate: float,
+        shrink: float,
     ) -> None:
-        backend, plan, layers = self._backend, self._plan, self._plan.layers
+        """Update the plan's layers by the gradient that the given ones have; rate = η/m."""
+        backend, plan, work = self._backend, self._plan, self._work[stop - start]
 
         backend.gather(plan.inputs, order, start, stop, plan.scale, work.a[0])
         backend.gather(plan.targets, order, start, stop, 1.0, work.y)
@@ -110,5 +140,32 @@ class BackpropStep:
 
         # BP3: ∂C/∂b = Σ_i D_i / m     b ← b - η ∂C/∂b
         # BP4: ∂C/∂W = Dᵀ A_prev / m   W ← shrink · W - η ∂C/∂W
-        for layer, delta, a_prev in zip(layers, work.delta, work.a, strict=False):
-            backend.descend(layer.w, layer.b, delta, a_prev, rate / work.m, shrink)
+        for layer, delta, a_prev in zip(plan.layers, work.delta, work.a, strict=False):
+            backend.descend(layer.w, layer.b, delta, a_prev, rate, shrink)
+
+
+class _Before:
+    """The layers of a plan as they were when a mini-batch began."""
+
+    def __init__(self, backend: Backend, plan: Plan) -> None:
+        self._backend, self._plan = backend, plan
+        self._rows = backend.asarray(np.arange(max(plan.sizes[1:]), dtype=np.int32))
+        self._copies = [
+            Layer(
+                backend.empty((n_out, n_in), backend.dtype),
+                backend.empty((n_out,), backend.dtype),
+                layer.activation,
+            )
+            for (n_in, n_out), layer in zip(pairwise(plan.sizes), plan.layers, strict=True)
+        ]
+
+    def copied(self) -> list[Layer]:
+        """Copy the layers as they are now; what copies here are kernels that every device has."""
+        backend = self._backend
+        for n_out, layer, copy in zip(
+            self._plan.sizes[1:], self._plan.layers, self._copies, strict=True
+        ):
+            backend.gather(layer.w, self._rows, 0, n_out, 1.0, copy.w)
+            (row,) = backend.views(layer.b, [(1, n_out)])
+            backend.sum_rows(row, copy.b)  # the sum of one row is that row
+        return self._copies

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastnn.backends.base import Array, Backend, Layer
 from fastnn.backprop import feed_forward
+from fastnn.checks import fits_memory
 from fastnn.errors import DataError
 
 __all__ = ["Samples"]
@@ -40,6 +41,8 @@ class Samples:
     ------
     DataError
         If a number is beyond the backend's precision.
+    ArgumentError
+        If the outputs would not fit into this machine's memory.
     """
 
     def __init__(self, backend: Backend, sizes: Sequence[int], x: NDArray[Any]) -> None:
@@ -53,6 +56,7 @@ class Samples:
         self._backend = backend
 
         n, n_out = len(x), sizes[-1]
+        fits_memory(f"the outputs for {n:,} samples", n * n_out * backend.dtype.itemsize)
         portion = min(n, max(1, PORTION // max(sizes)))
         self._spans = [(start, min(start + portion, n)) for start in range(0, n, portion)]
         self._order = backend.asarray(np.arange(n, dtype=np.int32))

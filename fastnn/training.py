@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastnn.backends.base import Array, Plan, Step
 from fastnn.backprop import BackpropStep
-from fastnn.checks import MOST_EPOCHS, fits_memory, positive_number, whole_number
+from fastnn.checks import MOST_EPOCHS, positive_number, whole_number
 from fastnn.costs import mean_cost
 from fastnn.data import Dataset
 from fastnn.errors import ArgumentError, DataError, Diverged
@@ -86,7 +86,7 @@ def train(
     Raises
     ------
     ArgumentError
-        For a number out of its range, or mini-batches too large for this machine.
+        For a number out of its range, or a set whose outputs are too large for this machine.
     DataError
         If a set does not fit the network.
     Diverged
@@ -108,7 +108,6 @@ def train(
             "None (--batch-size full) takes all of them"
         )
 
-    _refuse_oversized(network, n, batch_size)
     backend = network.backend
     scorers = {key: _Scorer(network, data) for key, data in sets.items()}
     samples = scorers["train"].samples
@@ -217,17 +216,6 @@ def _fitting(network: Network, what: str, data: LabelledSamples) -> Dataset:
             f"stand for 0 to {n_out - 1}"
         )
     return dataset
-
-
-def _refuse_oversized(network: Network, n: int, batch_size: int) -> None:
-    """Refuse what a plain step's buffers and the targets would not fit into memory for."""
-    n_out = network.sizes[-1]
-    a_row = sum(network.sizes) + n_out + sum(network.sizes[1:])  # a, y and delta
-    rows = batch_size + n % batch_size
-    fits_memory(
-        f"training on mini-batches of {batch_size:,}",
-        rows * a_row * network.backend.dtype.itemsize + n * n_out,
-    )
 
 
 def epoch_order(n: int, seed: int, epoch: int | None) -> NDArray[np.int32]:

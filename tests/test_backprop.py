@@ -189,9 +189,14 @@ def test_a_mini_batch_is_the_mean_of_its_samples_one_by_one():
     assert_same(step_gradient(network, x, y, 9, 0, 9), mean(each), 1e-12)
 
 
+@pytest.mark.parametrize("portion", [1 << 23, 18, 1], ids=["whole", "by threes", "one by one"])
 @pytest.mark.parametrize("batch_size", [1, 4, 5, 10], ids=["on-line", "tail", "even", "full-batch"])
-def test_an_epoch_is_the_texts_epoch(batch_size):
-    """Stochastic gradient descent as the book has it, on a shuffled order, with a tail."""
+def test_an_epoch_is_the_texts_epoch(monkeypatch, batch_size, portion):
+    """Stochastic gradient descent as the book has it, on a shuffled order, with a tail.
+
+    However many numbers the buffers may hold: three samples of six units are eighteen.
+    """
+    monkeypatch.setattr("fastnn.backprop.PORTION", portion)
     network = make_network([4, 6, 3], cost="cross-entropy")
     x, y = samples(network, 10)
     order = np.random.default_rng(13).permutation(10).astype(np.int32)
@@ -204,7 +209,9 @@ def test_an_epoch_is_the_texts_epoch(batch_size):
     assert_same(copy_of(network), parameters, 1e-12)
 
 
-def test_shrink_multiplies_the_weights_and_spares_the_biases():
+@pytest.mark.parametrize("portion", [1 << 23, 8], ids=["whole", "by twos"])
+def test_shrink_multiplies_the_weights_once_and_spares_the_biases(monkeypatch, portion):
+    monkeypatch.setattr("fastnn.backprop.PORTION", portion)
     plain, shrunk = make_network([4, 3]), make_network([4, 3])
     x, y = samples(plain, 5)
     w = plain.weights[0]

@@ -580,11 +580,16 @@ def test_without_a_set_there_is_no_training():
         train(make_network(), None)
 
 
-def test_buffers_beyond_the_memory_are_refused_before_they_are_made():
-    wide = Network([1, 1_000_000, 2])
+def test_outputs_beyond_the_memory_are_refused_before_they_are_made():
+    wide = Network([1, 1_000_000])
     x, labels = np.zeros((200_000, 1), np.uint8), np.arange(200_000) % 2
-    with pytest.raises(ArgumentError, match="mini-batches of 200,000 would take"):
-        train(wide, (x, labels), batch_size=None)
+    for use in (
+        lambda: train(wide, (x, labels)),
+        lambda: evaluate(wide, (x, labels)),
+        lambda: wide.predict(x),
+    ):
+        with pytest.raises(ArgumentError, match="the outputs for 200,000 samples would take 800"):
+            use()
 
 
 @pytest.mark.parametrize("network", [None, "numpy", [784, 30, 10]])

@@ -24,10 +24,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fastnn import backprop
 from fastnn.activations import HIDDEN, OUTPUT
 from fastnn.backends.base import Backend, Plan, Step
 from fastnn.backends.registry import device as find_device
-from fastnn.backprop import BackpropStep
 from fastnn.costs import COSTS, check_pair
 from fastnn.errors import ArgumentError, DeviceUnavailable
 from fastnn.kernels import reference
@@ -447,11 +447,19 @@ class BackendConformance:
 
     @pytest.mark.parametrize(("n", "batch_size"), SCHEDULES)
     @pytest.mark.parametrize("shrink", [1.0, 0.9])
+    @pytest.mark.parametrize("portion", [backprop.PORTION, 36], ids=["whole", "by fours"])
     def test_the_plain_step_descends_the_reference(
-        self, backend: Backend, n: int, batch_size: int, shrink: float
+        self,
+        backend: Backend,
+        monkeypatch: pytest.MonkeyPatch,
+        n: int,
+        batch_size: int,
+        shrink: float,
+        portion: int,
     ) -> None:
+        monkeypatch.setattr(backprop, "PORTION", portion)
         network = Network([6, 9, 4], device=backend)
-        assert_descends(BackpropStep, network, n, batch_size, shrink, "uint8")
+        assert_descends(backprop.BackpropStep, network, n, batch_size, shrink, "uint8")
 
     @pytest.mark.parametrize(
         ("sizes", "activation", "output", "cost"),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.backprop import Workspace, backpropagate, feed_forward
+from fastnn.backprop import backpropagate, feed_forward, workspaces
 from fastnn.costs import mean_cost
 from fastnn.kernels import reference
 from fastnn.network import Network
@@ -29,7 +29,7 @@ def backprop_gradient(network: Network, x: Array, y: Array) -> list[Array]:
         Samples (m, sizes[0]) and targets (m, sizes[-1]), floats.
     """
     backend, m = network.backend, len(x)
-    work = Workspace(backend, network.sizes, m)
+    work = workspaces(backend, network.sizes, {m})[m]
     everything = backend.asarray(np.arange(m, dtype=np.int32))
     for host, out in ((x, work.a[0]), (y, work.y)):
         rows = backend.asarray(host.astype(backend.dtype))
