@@ -23,9 +23,12 @@ __all__ = ["GROUP", "DeviceReport", "anothers_code", "device", "devices"]
 
 GROUP = "fastnn.backends"
 
-BUILT_IN = {"numpy": "fastnn.backends.numpy_cpu:NumpyBackend"}
+BUILT_IN = {
+    "numba": "fastnn.backends.numba_cpu:NumbaBackend",
+    "numpy": "fastnn.backends.numpy_cpu:NumpyBackend",
+}
 # What "cpu" and "auto" try, best first.
-CPU = ("numpy",)
+CPU = ("numba", "numpy")
 AUTO = CPU
 CHOICES = ("auto", "cpu")
 

@@ -50,6 +50,6 @@ def fetch(name: str, quiet: bool) -> None:
 @data.command()
 def path() -> None:
     """Print the folder that downloaded data are kept in."""
-    from fastnn.data import cache_folder
+    from fastnn.cache import cache_folder
 
-    click.echo(cache_folder())
+    click.echo(cache_folder("data"))

@@ -1,6 +1,5 @@
 """Labelled samples: data sets by name or path, read from malformed files without harm."""
 
-from fastnn.data.cache import cache_folder
 from fastnn.data.dataset import Dataset, Datasets
 from fastnn.data.download import DownloadProgress
 from fastnn.data.loading import BUILT_IN, load_dataset
@@ -15,7 +14,6 @@ __all__ = [
     "Dataset",
     "Datasets",
     "DownloadProgress",
-    "cache_folder",
     "fetch_mnist",
     "is_cached",
     "load_dataset",

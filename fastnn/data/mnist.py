@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from fastnn.data.cache import cache_folder
+from fastnn.cache import cache_folder
 from fastnn.data.dataset import Datasets
 from fastnn.data.download import DownloadProgress, Undelivered, download, root_cause
 from fastnn.data.idx import read_folder
@@ -101,7 +101,7 @@ def fetch_mnist(on_progress: DownloadProgress | None = None) -> Path:
 
 
 def _folder() -> Path:
-    return cache_folder() / "mnist"
+    return cache_folder("data") / "mnist"
 
 
 def _file_name(url: str) -> str:

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastnn.data import BUILT_IN, cache_folder, load_dataset
+from fastnn.cache import cache_folder
+from fastnn.data import BUILT_IN, load_dataset
 from fastnn.errors import ArgumentError, DataError
 
 
@@ -68,11 +69,11 @@ def test_what_is_no_path(source):
 
 def test_cache_folder(monkeypatch):
     monkeypatch.setenv("FASTNN_CACHE_DIR", "/some/where")
-    assert cache_folder() == Path("/some/where/data")
+    assert cache_folder("data") == Path("/some/where/data")
     monkeypatch.setenv("FASTNN_CACHE_DIR", "")
-    assert cache_folder().name == "data"
-    assert cache_folder().parent.name == "fastnn"
-    assert cache_folder().is_absolute()
+    assert cache_folder("data").name == "data"
+    assert cache_folder("data").parent.name == "fastnn"
+    assert cache_folder("data").is_absolute()
 
 
 def test_importing_loads_no_heavy_library():

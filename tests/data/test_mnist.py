@@ -9,7 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from fastnn.data import cache_folder, download, fetch_mnist, is_cached, load_dataset, mnist
+from fastnn.cache import cache_folder
+from fastnn.data import download, fetch_mnist, is_cached, load_dataset, mnist
 from fastnn.errors import DataError
 
 LITTLE_PATIENCE = 0.4  # seconds
@@ -124,7 +125,7 @@ def mirrors(monkeypatch, tmp_path, server, gz_files, archive):
 
 @pytest.fixture
 def cache(mirrors):
-    return cache_folder() / "mnist"
+    return cache_folder("data") / "mnist"
 
 
 def names_in(folder):

@@ -1,0 +1,132 @@
+"""The fused step of the Numba device: :func:`fastnn.kernels.numba_epoch.train` on a plan."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.backends.base import Plan
+from fastnn.backends.numba_code import Code
+from fastnn.backends.threads import processors, together
+from fastnn.kernels.reference import GRADIENT_FACTOR, MATCHED
+
+__all__ = ["EpochStep"]
+
+Array = NDArray[Any]
+
+# With so many multiplications a mini-batch and thread, a further thread brings more than the
+# waiting for each other costs.
+WORTH_A_THREAD = 750_000
+
+
+def _team(plan: Plan) -> int:
+    """Return how many threads train: as many as pay, or as many as the plan says."""
+    weights = sum(n_in * n_out for n_in, n_out in pairwise(plan.sizes))
+    return max(1, min(processors(), plan.batch_size * weights // WORTH_A_THREAD))
+
+
+class _Layout:
+    """Gives out places in memory, each at the beginning of a cache line."""
+
+    def __init__(self, lanes: int, itemsize: int) -> None:
+        self._lanes, self._itemsize = lanes, itemsize
+        self.size = 0
+
+    def up(self, n: int) -> int:
+        """Fill n up to whole vectors."""
+        return -(-n // self._lanes) * self._lanes
+
+    def take(self, n: int) -> int:
+        line = 64 // self._itemsize
+        place, self.size = self.size, self.size + -(-n // line) * line
+        return place
+
+    def matrix(self, m: int, n: int) -> tuple[int, int]:
+        """Return the place of m rows of n numbers, and how far it is from row to row."""
+        row = self.up(n)
+        if row * self._itemsize % 1024 == 0:
+            # The same column of all rows would fall on the same few lines of the cache.
+            row += self._lanes
+        return self.take(m * row), row
+
+    def weights(self, rows: int, columns: int) -> tuple[int, int, int]:
+        """Return place, rows and columns, which are filled up."""
+        rows, columns = self.up(rows), self.up(columns)
+        return self.take(rows * columns), rows, columns
+
+
+class EpochStep:
+    """Back-propagation over a whole epoch in one compiled call."""
+
+    name = "epoch"
+
+    def __init__(self, plan: Plan, code: Code, dtype: np.dtype[Any]) -> None:
+        self.stride = -(-plan.n // plan.batch_size)
+        self._plan, self._code, self._number = plan, code, dtype.type
+        self._team = team = _team(plan)
+        sizes, m = plan.sizes, plan.batch_size
+
+        layout = _Layout(code.tiles.lanes(dtype.itemsize), dtype.itemsize)
+        zero, one = layout.take(layout.up(max(sizes))), layout.take(1)
+        layers = np.zeros(len(plan.layers), code.epoch.LAYER)
+        a_prev = layout.matrix(m, sizes[0])
+        for place, layer, (n_in, n_out) in zip(layers, plan.layers, pairwise(sizes), strict=True):
+            place["n_in"], place["n_out"] = n_in, n_out
+            place["activation"] = code.sigma.CODES[layer.activation]
+            place["w"], place["b"] = layout.weights(n_in, n_out), layout.take(layout.up(n_out))
+            place["w_transposed"] = layout.weights(n_out, n_in)
+            place["a_prev"] = a_prev
+            place["a"] = a_prev = layout.matrix(m, n_out)
+            place["delta"] = layout.matrix(m, n_out)
+
+        # Lists of columns end with as many more as a tile looks ahead, or list_used writes too far.
+        every = np.arange(-(-max(sizes) // 64) * 64 + 64, dtype=np.int32)
+        memory = _on_a_line(layout.size, dtype)
+        memory[one] = 1
+        self._work = code.epoch.Work(
+            memory=memory,
+            layers=layers,
+            used=np.zeros(-(-sizes[0] // 64) * 64, np.uint8),
+            columns=np.tile(every, 1 + team),
+            board=code.team.new_board(),
+            zero=zero,
+            one=one,
+        )
+
+    def __call__(self, order: Array, start: int, stop: int, rate: float, shrink: float) -> None:
+        """Train on order[start:stop]; see :class:`fastnn.backends.base.Step`."""
+        plan, work, epoch = self._plan, self._work, self._code.epoch
+        for place, layer in zip(work.layers, plan.layers, strict=True):
+            epoch.pack(work.memory, place, layer.w, layer.b)
+
+        def train(rank: int) -> None:
+            epoch.train(
+                plan.inputs,
+                self._number(plan.scale),
+                plan.targets,
+                order,
+                start,
+                stop,
+                plan.batch_size,
+                self._number(GRADIENT_FACTOR.get(plan.cost, 1)),
+                plan.cost in MATCHED,
+                self._number(rate),
+                self._number(shrink),
+                work,
+                rank,
+                self._team,
+            )
+
+        together(self._team, train)
+        for place, layer in zip(work.layers, plan.layers, strict=True):
+            epoch.unpack(work.memory, place, layer.w, layer.b)
+
+
+def _on_a_line(size: int, dtype: np.dtype[Any]) -> Array:
+    """Return zeros that begin on a cache line."""
+    raw = np.zeros(size * dtype.itemsize + 64, np.uint8)
+    first = -raw.ctypes.data % 64
+    return raw[first : first + size * dtype.itemsize].view(dtype)

@@ -1,0 +1,360 @@
+"""Back-propagation over many mini-batches in one call, line for line as in ``fastnn.backprop``.
+
+Everything lies in one flat array, ``memory``, each row of a matrix filled up to whole vectors. What
+fills them up never learns: its weights and its deltas are 0. Weights lie transposed, in panels, as
+:mod:`fastnn.kernels.numba_tiles` wants them; :func:`pack` and :func:`unpack` convert.
+
+Several threads may run :func:`train` together, each with its rank in the team. Every line's work is
+shared out, and where the next line needs all of it they meet.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numba import njit
+
+from fastnn.kernels.numba_kernels import apply_sigma, apply_softmax, scale_row, times_sigma_prime
+from fastnn.kernels.numba_sigma import FLAGS, SOFTMAX, like
+from fastnn.kernels.numba_team import meet, share
+from fastnn.kernels.numba_tiles import (
+    MOST_ROWS,
+    MOST_ROWS_NARROW,
+    PANEL,
+    VECTOR_BYTES,
+    forward_tile,
+    list_used,
+    prefetch,
+    transpose_tile,
+    update_tile,
+)
+
+Array: TypeAlias = Any
+
+# A matrix: the place of its first number in memory, and how far it is from row to row. A matrix of
+# weights: its place, the rows of each of its panels, and its columns, filled up to whole vectors.
+_MATRIX = [("at", np.int64), ("row", np.int64)]
+_WEIGHTS = [("at", np.int64), ("rows", np.int64), ("columns", np.int64)]
+
+LAYER = np.dtype(
+    [
+        ("n_in", np.int64),
+        ("n_out", np.int64),
+        ("activation", np.int64),
+        ("w", _WEIGHTS),  # the text's Wᵀ
+        ("b", np.int64),  # its place
+        ("w_transposed", _WEIGHTS),  # W itself, for BP2
+        ("a_prev", _MATRIX),
+        ("a", _MATRIX),
+        ("delta", _MATRIX),
+    ]
+)
+
+
+class Work(NamedTuple):
+    """What the threads share while they train."""
+
+    memory: Array  # all numbers
+    layers: Array  # of LAYER
+    # The columns of inputs that a mini-batch uses: as bytes, then as lists of int32, a row for each
+    # rank behind a row with all of them.
+    used: Array
+    columns: Array
+    board: Array  # where they meet
+    zero: int  # the place of as many zeros as the widest layer has units
+    one: int  # the place of a 1
+
+
+# So many rows of a panel at a time while all samples pass: they stay in the first level of cache.
+_ROWS_AT_ONCE = 192
+# A cache line, which two threads had better not share.
+_LINE = 64
+
+
+@njit(**FLAGS)
+def _blocks(m: int, columns: int, vector: int) -> tuple[int, int]:
+    """Return into how many tiles m rows are cut, and the rows of each: about the same."""
+    most = MOST_ROWS if columns > vector else MOST_ROWS_NARROW
+    blocks = (m + most - 1) // most
+    return blocks, (m + blocks - 1) // blocks
+
+
+@njit(**FLAGS)
+def _product(
+    work: Work,
+    listed: int,
+    count: int,
+    m: int,
+    x: Any,
+    w: Any,
+    init: int,
+    init_row: int,
+    out: Any,
+    rank: int,
+    team: int,
+) -> None:
+    """out = init + x w, over the columns of x that are listed."""
+    memory, columns = work.memory, work.columns
+    vector = VECTOR_BYTES // memory.itemsize
+    panel = PANEL * vector
+    blocks, rows = _blocks(m, w.columns, vector)
+    start, stop = share((w.columns + panel - 1) // panel * blocks, rank, team)
+    at_once = count if blocks == 1 else _ROWS_AT_ONCE
+    for p in range(start // blocks, (stop + blocks - 1) // blocks):
+        column = p * panel
+        w_p = w.at + column * w.rows
+        first_row = max(start - p * blocks, 0) * rows
+        last_row = min(min(stop - p * blocks, blocks) * rows, m)
+        for k in range(0, count, at_once):
+            taken = min(at_once, count - k)
+            for r in range(first_row, last_row, rows):
+                x_r, out_r = x.at + r * x.row, out.at + r * out.row + column
+                if k == 0:
+                    onto, onto_row = init + r * init_row + column, init_row
+                else:
+                    onto, onto_row = out_r, out.row
+                # fmt: off
+                if column + panel <= w.columns:
+                    forward_tile(PANEL, min(rows, last_row - r), memory, columns, listed + k, taken,
+                                 x_r, x.row, w_p, onto, onto_row, out_r, out.row)
+                else:
+                    forward_tile(1, min(rows, last_row - r), memory, columns, listed + k, taken,
+                                 x_r, x.row, w_p, onto, onto_row, out_r, out.row)
+                # fmt: on
+
+
+@njit(**FLAGS)
+def _update(
+    work: Work,
+    listed: int,
+    count: int,
+    m: int,
+    x: int,
+    x_row: int,
+    delta: Any,
+    w: int,
+    w_rows: int,
+    w_columns: int,
+    rank: int,
+    team: int,
+) -> None:
+    """w ← w + xᵀ delta, for the columns of x that are listed."""
+    memory, columns = work.memory, work.columns
+    vector = VECTOR_BYTES // memory.itemsize
+    panel = PANEL * vector
+    blocks, rows = _blocks(m, w_columns, vector)
+    at_once = count if blocks == 1 and team == 1 else _ROWS_AT_ONCE
+    pieces = (count + at_once - 1) // at_once
+    start, stop = share((w_columns + panel - 1) // panel * pieces, rank, team)
+    for piece in range(start, stop):
+        column, k = piece // pieces * panel, piece % pieces * at_once
+        w_p, taken = w + column * w_rows, min(at_once, count - k)
+        for r in range(0, m, rows):
+            x_r, delta_r = x + r * x_row, delta.at + r * delta.row + column
+            # fmt: off
+            if column + panel <= w_columns:
+                update_tile(PANEL, min(rows, m - r), memory, columns, listed + k, taken,
+                            x_r, x_row, delta_r, delta.row, w_p)
+            else:
+                update_tile(1, min(rows, m - r), memory, columns, listed + k, taken,
+                            x_r, x_row, delta_r, delta.row, w_p)
+            # fmt: on
+
+
+@njit(**FLAGS)
+def _place(w: Any, panel: int, i: int, j: int) -> tuple[int, int]:
+    """Return the place of w[i, j], and how far it is from there to w[i + 1, j]."""
+    column = j // panel * panel
+    row = min(panel, w.columns - column)
+    return w.at + column * w.rows + i * row + j - column, row
+
+
+@njit(**FLAGS)
+def _transpose(memory: Array, x: Any, out: Any, rank: int, team: int) -> None:
+    """out = xᵀ, both in panels."""
+    vector = VECTOR_BYTES // memory.itemsize
+    panel = PANEL * vector
+    start, stop = share(out.columns // vector, rank, team)
+    for i in range(start * vector, stop * vector, vector):
+        for j in range(0, out.rows, vector):
+            x_ij, x_row = _place(x, panel, i, j)
+            out_ji, out_row = _place(out, panel, j, i)
+            transpose_tile(memory, x_ij, x_row, out_ji, out_row)
+
+
+@njit(**FLAGS)
+def pack(memory: Array, layer: Any, w: Array, b: Array) -> None:
+    """Put a network's w (n_out, n_in) and b (n_out,) into memory."""
+    panel = PANEL * (VECTOR_BYTES // memory.itemsize)
+    for o in range(layer.n_out):
+        place, row = _place(layer.w, panel, 0, o)
+        for i in range(layer.n_in):
+            memory[place + i * row] = w[o, i]
+        memory[layer.b + o] = b[o]
+
+
+@njit(**FLAGS)
+def unpack(memory: Array, layer: Any, w: Array, b: Array) -> None:
+    """Put the parameters back into the network."""
+    panel = PANEL * (VECTOR_BYTES // memory.itemsize)
+    for o in range(layer.n_out):
+        place, row = _place(layer.w, panel, 0, o)
+        for i in range(layer.n_in):
+            w[o, i] = memory[place + i * row]
+        b[o] = memory[layer.b + o]
+
+
+@njit(**FLAGS)
+def _gather(
+    inputs: Array,
+    order: Array,
+    first: int,
+    m: int,
+    scale: float,
+    work: Work,
+    x: Any,
+    rank: int,
+    team: int,
+) -> None:
+    """x[r] = scale · inputs[order[first + r]], and the columns that are not 0 throughout."""
+    start, stop = share((inputs.shape[1] + _LINE - 1) // _LINE, rank, team)
+    start, stop = start * _LINE, min(stop * _LINE, inputs.shape[1])
+    used = work.used[start:stop]
+    used[:] = 0
+    for r in range(m):
+        row, at = inputs[order[first + r], start:stop], x.at + r * x.row
+        scale_row(row, scale, work.memory[at + start : at + stop])
+        for j in range(row.size):
+            used[j] |= row[j] != 0
+
+
+@njit(**FLAGS)
+def _ask_for(inputs: Array, targets: Array, order: Array, start: int, stop: int) -> None:
+    """Have the samples brought from main memory that the next mini-batch will gather."""
+    for i in range(start, stop):
+        for byte in range(0, inputs.shape[1] * inputs.itemsize, _LINE):
+            prefetch(inputs, order[i], byte)
+        prefetch(targets, order[i], 0)
+
+
+@njit(**FLAGS)
+def _output_delta(
+    targets: Array,
+    order: Array,
+    first: int,
+    m: int,
+    factor: float,
+    matched: bool,
+    memory: Array,
+    layer: Any,
+    rank: int,
+    team: int,
+) -> None:
+    """A^L from Z^L, then BP1: delta = factor · (a - y) ⊙ σ′(z^L)."""
+    start, stop = share(m, rank, team)
+    row = layer.a.row
+    a = memory[layer.a.at + start * row : layer.a.at + stop * row]
+    delta = memory[layer.delta.at + start * row : layer.delta.at + stop * row]
+    apply_sigma(a, layer.activation)
+    for r in range(stop - start):
+        y, at = targets[order[first + start + r]], r * row
+        if layer.activation == SOFTMAX:
+            apply_softmax(a[at : at + layer.n_out])
+        for j in range(layer.n_out):
+            delta[at + j] = factor * (a[at + j] - like(factor, y[j]))
+        for j in range(layer.n_out, row):
+            delta[at + j] = 0
+    if not matched:
+        times_sigma_prime(delta, a, layer.activation)
+
+
+@njit(**FLAGS)
+def train(
+    inputs: Array,
+    scale: float,
+    targets: Array,
+    order: Array,
+    start: int,
+    stop: int,
+    batch_size: int,
+    factor: float,
+    matched: bool,
+    rate: float,
+    shrink: float,
+    work: Work,
+    rank: int,
+    team: int,
+) -> None:
+    """Train on the samples order[start:stop] in mini-batches; the tail may be smaller.
+
+    The output layer's delta is ``factor`` · (a - y), times σ′ unless activation and cost are
+    ``matched``. All deltas are kept as what is added to the parameters: -rate / m times the text's.
+    """
+    memory, layers, board = work.memory, work.layers, work.board
+    x, depth = layers[0].a_prev, layers.size
+    mine = (1 + rank) * (work.columns.size // (1 + team))
+    for first in range(start, stop, batch_size):
+        m = min(batch_size, stop - first)
+        low, high = share(min(batch_size, stop - first - m), rank, team)
+        low, middle, high = first + m + low, first + m + (low + high) // 2, first + m + high
+
+        _gather(inputs, order, first, m, scale, work, x, rank, team)
+        _ask_for(inputs, targets, order, low, middle)
+        meet(board, team)
+        count = max(list_used(work.used, work.columns, mine), 1)
+
+        # A = σ(A_prev Wᵀ + b)
+        for l in range(depth):  # noqa: E741  the texts' letter
+            layer = layers[l]
+            listed, k = (mine, count) if l == 0 else (0, layer.n_in)
+            _product(work, listed, k, m, layer.a_prev, layer.w, layer.b, 0, layer.a, rank, team)
+            meet(board, team)
+            if l < depth - 1:
+                i, j = share(m * layer.a.row, rank, team)
+                apply_sigma(memory[layer.a.at + i : layer.a.at + j], layer.activation)
+                meet(board, team)
+
+        # BP1: δ^L = ∇_a C ⊙ σ′(z^L), where A^L = σ(Z^L) is still to be found
+        to_add = factor * -rate / like(rate, m)
+        _output_delta(
+            targets, order, first, m, to_add, matched, memory, layers[depth - 1], rank, team
+        )
+        meet(board, team)
+
+        # BP2: δ^l = (δ^{l+1} W^{l+1}) ⊙ σ′(z^l)
+        for l in range(depth - 1, 0, -1):  # noqa: E741
+            layer, below = layers[l], layers[l - 1]
+            _transpose(memory, layer.w, layer.w_transposed, rank, team)
+            meet(board, team)
+            _product(
+                work, 0, layer.n_out, m, layer.delta, layer.w_transposed, work.zero, 0,
+                below.delta, rank, team,
+            )  # fmt: skip
+            meet(board, team)
+            i, j = share(m * below.a.row, rank, team)
+            times_sigma_prime(
+                memory[below.delta.at + i : below.delta.at + j],
+                memory[below.a.at + i : below.a.at + j],
+                below.activation,
+            )
+            meet(board, team)
+
+        # BP3: b ← b - η Σ_i D_i / m
+        # BP4: W ← shrink · W - η Dᵀ A_prev / m
+        _ask_for(inputs, targets, order, middle, high)
+        for l in range(depth):  # noqa: E741
+            layer = layers[l]
+            if shrink != 1:
+                i, j = share(layer.w.rows * layer.w.columns, rank, team)
+                for place in range(layer.w.at + i, layer.w.at + j):
+                    memory[place] *= shrink
+                meet(board, team)
+            listed, k = (mine, count) if l == 0 else (0, layer.n_in)
+            _update(
+                work, listed, k, m, layer.a_prev.at, layer.a_prev.row, layer.delta,
+                layer.w.at, layer.w.rows, layer.w.columns, rank, team,
+            )  # fmt: skip
+            if rank == team - 1:  # b as the only row of a W whose every input is 1
+                _update(work, 0, 1, m, work.one, 0, layer.delta, layer.b, 1, layer.w.columns, 0, 1)
+        meet(board, team)

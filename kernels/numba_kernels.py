@@ -1,0 +1,130 @@
+"""The kernels of the reference, compiled: one pass over memory each.
+
+Those on flat arrays are what a whole epoch is made of as well (:mod:`fastnn.kernels.numba_epoch`);
+those with the reference's names take a device's matrices.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from numba import njit
+
+from fastnn.kernels.numba_sigma import (
+    FLAGS,
+    LEAKY_RELU,
+    RELU,
+    SIGMOID,
+    SOFTMAX,
+    TANH,
+    exp,
+    like,
+    sigma,
+    sigma_prime,
+)
+
+Array: TypeAlias = Any
+
+
+@njit(**FLAGS)
+def apply_sigma(z: Array, activation: int) -> None:
+    """z ← σ(z), number by number. A loop for each σ: a loop that chooses is not vectorised."""
+    if activation == SIGMOID:
+        for i in range(z.size):
+            z[i] = sigma(z[i], SIGMOID)
+    elif activation == TANH:
+        for i in range(z.size):
+            z[i] = sigma(z[i], TANH)
+    elif activation == RELU:
+        for i in range(z.size):
+            z[i] = sigma(z[i], RELU)
+    elif activation == LEAKY_RELU:
+        for i in range(z.size):
+            z[i] = sigma(z[i], LEAKY_RELU)
+
+
+@njit(**FLAGS)
+def apply_softmax(z: Array) -> None:
+    """z ← softmax(z) of one row, shifted by its maximum so that nothing overflows."""
+    highest = z[0]
+    for j in range(z.size):
+        # Written so that a NaN comes through.
+        highest = highest if highest >= z[j] else z[j]
+    for j in range(z.size):
+        z[j] = exp(z[j] - highest)
+    total = like(highest, 0)
+    for j in range(z.size):
+        total += z[j]
+    for j in range(z.size):
+        z[j] /= total
+
+
+@njit(**FLAGS)
+def times_sigma_prime(d: Array, a: Array, activation: int) -> None:
+    """d ← d ⊙ σ′(z), with a = σ(z)."""
+    if activation == SIGMOID:
+        for i in range(d.size):
+            d[i] *= sigma_prime(a[i], SIGMOID)
+    elif activation == TANH:
+        for i in range(d.size):
+            d[i] *= sigma_prime(a[i], TANH)
+    elif activation == RELU:
+        for i in range(d.size):
+            d[i] *= sigma_prime(a[i], RELU)
+    elif activation == LEAKY_RELU:
+        for i in range(d.size):
+            d[i] *= sigma_prime(a[i], LEAKY_RELU)
+
+
+@njit(**FLAGS)
+def scale_row(row: Array, scale: float, out: Array) -> None:
+    """out = scale · row, of bytes or numbers."""
+    for j in range(row.size):
+        out[j] = scale * like(scale, row[j])
+
+
+@njit(**FLAGS)
+def gather(rows: Array, order: Array, start: int, stop: int, scale: float, out: Array) -> None:
+    """out[i] = scale · rows[order[start + i]]."""
+    for i in range(stop - start):
+        scale_row(rows[order[start + i]], scale, out[i])
+
+
+@njit(**FLAGS)
+def sum_rows(delta: Array, alpha: float, beta: float, out: Array) -> None:
+    """out ← alpha · Σ_i delta_i + beta · out; beta = 0 overwrites any NaN."""
+    for j in range(out.size):
+        out[j] = beta * out[j] if beta != 0 else beta
+    for i in range(delta.shape[0]):
+        row = delta[i]
+        for j in range(row.size):
+            out[j] += alpha * row[j]
+
+
+@njit(**FLAGS)
+def activate(b: Array, activation: int, out: Array) -> None:
+    """out ← σ(out + b), softmax along the row."""
+    for i in range(out.shape[0]):
+        row = out[i]
+        for j in range(row.size):
+            row[j] += b[j]
+        if activation == SOFTMAX:
+            apply_softmax(row)
+        else:
+            apply_sigma(row, activation)
+
+
+@njit(**FLAGS)
+def hadamard(a: Array, activation: int, out: Array) -> None:
+    """out ← out ⊙ σ′(z), with a = σ(z)."""
+    times_sigma_prime(out.ravel(), a.ravel(), activation)
+
+
+@njit(**FLAGS)
+def output_delta(a: Array, y: Array, factor: float, activation: int, out: Array) -> None:
+    """BP1: out = factor · (a - y) ⊙ σ′(z^L), the identity's where cost and activation match."""
+    for i in range(a.shape[0]):
+        row, a_row, y_row = out[i], a[i], y[i]
+        for j in range(row.size):
+            row[j] = factor * (a_row[j] - y_row[j])
+        times_sigma_prime(row, a_row, activation)

@@ -1,0 +1,385 @@
+"""Products of small matrices as vector code: a tile of the result stays in registers throughout.
+
+A compiler that vectorises loops by itself does not keep a tile of ten rows and two vectors in
+registers; LLVM does when it is handed the vectors. So the two tiles that training needs are written
+in LLVM's own instructions, generated for each number of rows, both widths and both precisions.
+
+All matrices lie in one flat array, ``memory``: a matrix is the place of its first number and the
+distance from row to row. Weights lie in panels, as many columns as a tile is wide, row upon row.
+Only those columns of x take part that are listed: of a mini-batch of images, half of the pixels are
+zero in every sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic
+
+Value: TypeAlias = Any  # of llvmlite.ir
+Vectors: TypeAlias = list[Value]
+
+_FEATURES = cpu_target.target_context.codegen()._tm_features.split(",")
+SIMD, VECTOR_BYTES = (
+    ("AVX-512", 64)
+    if "+avx512f" in _FEATURES
+    else ("AVX2", 32)
+    if "+avx2" in _FEATURES
+    else ("128-bit vectors", 16)
+)
+PANEL = 2  # vectors; the last panel of a matrix may be one vector wide
+# The most rows of a tile two vectors wide and of one a single vector wide. More of them do not stay
+# in the registers, 32 with AVX-512, else 16.
+MOST_ROWS, MOST_ROWS_NARROW = (10, 16) if VECTOR_BYTES == 64 else (5, 8)
+# A tile asks for the weights so many columns ahead: the processor cannot guess which come next.
+AHEAD = 16
+
+_INDEX, _INT, _BYTE = ir.IntType(64), ir.IntType(32), ir.IntType(8)
+
+
+def lanes(itemsize: int) -> int:
+    """Return how many numbers a vector holds."""
+    return VECTOR_BYTES // itemsize
+
+
+class _Code:
+    """Writes instructions on vectors of the numbers that a pointer points to."""
+
+    def __init__(self, builder: ir.IRBuilder, memory: Value) -> None:
+        self.builder, self._memory = builder, memory
+        number = memory.type.pointee
+        self._bytes = 4 if isinstance(number, ir.FloatType) else 8
+        self.lanes = lanes(self._bytes)
+        self.vector = ir.VectorType(number, self.lanes)
+        self._fma = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(self.vector, [self.vector] * 3),
+            f"llvm.fma.v{self.lanes}f{8 * self._bytes}",
+        )
+
+    def times(self, count: int, stride: Value) -> Value:
+        return self.builder.mul(_INDEX(count), stride)
+
+    def sum(self, *places: Value) -> Value:
+        total = places[0]
+        for place in places[1:]:
+            total = self.builder.add(total, place)
+        return total
+
+    def _pointers(self, place: Value, vectors: int) -> list[Value]:
+        b = self.builder
+        places = [self.sum(place, _INDEX(self.lanes * v)) for v in range(vectors)]
+        return [b.bitcast(b.gep(self._memory, [each]), self.vector.as_pointer()) for each in places]
+
+    def load(self, place: Value, vectors: int) -> Vectors:
+        pointers = self._pointers(place, vectors)
+        return [self.builder.load(pointer, align=self._bytes) for pointer in pointers]
+
+    def store(self, values: Vectors, place: Value) -> None:
+        pointers = self._pointers(place, len(values))
+        for value, pointer in zip(values, pointers, strict=True):
+            self.builder.store(value, pointer, align=self._bytes)
+
+    def prefetch(self, place: Value, vectors: int) -> None:
+        for pointer in self._pointers(place, vectors):
+            _prefetch(self.builder, pointer)
+
+    def broadcast(self, place: Value) -> Value:
+        """Load one number into every lane."""
+        b, undefined = self.builder, ir.Constant(self.vector, ir.Undefined)
+        number = b.load(b.gep(self._memory, [place]))
+        first = b.insert_element(undefined, number, _INT(0))
+        return self.shuffle(first, undefined, [0] * self.lanes)
+
+    def shuffle(self, x: Value, y: Value, places: list[int]) -> Value:
+        """Return the lanes at those places of x and y, y's counted on from x's."""
+        mask = ir.Constant(ir.VectorType(_INT, self.lanes), places)
+        return self.builder.shuffle_vector(x, y, mask)
+
+    def add_product(self, x: Value, y: Vectors, onto: Vectors) -> Vectors:
+        """Return onto + x · y."""
+        return [self.builder.call(self._fma, [x, *each]) for each in zip(y, onto, strict=True)]
+
+
+def _prefetch(builder: ir.IRBuilder, pointer: Value) -> None:
+    """Ask for what lies there, so that it is in the first level of the cache when it is needed."""
+    ask = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), _INT, _INT, _INT]),
+        "llvm.prefetch.p0",
+    )
+    to_read, close, data = _INT(0), _INT(3), _INT(1)
+    builder.call(ask, [builder.bitcast(pointer, _BYTE.as_pointer()), to_read, close, data])
+
+
+def _loop(
+    b: ir.IRBuilder,
+    count: Value,
+    carried: Vectors,
+    body: Callable[[Value, Vectors], Vectors],
+) -> Vectors:
+    """For k in 0 … count - 1, at least once: carried ← body(k, carried). Return the last."""
+    before, block = b.block, b.function.append_basic_block("loop")
+    after = b.function.append_basic_block("after")
+    b.branch(block)
+    b.position_at_end(block)
+    k, values = b.phi(_INDEX), [b.phi(value.type) for value in carried]
+    for phi, value in zip([k, *values], [_INDEX(0), *carried], strict=True):
+        phi.add_incoming(value, before)
+    carried = body(k, values)
+    following = b.add(k, _INDEX(1))
+    for phi, value in zip([k, *values], [following, *carried], strict=True):
+        phi.add_incoming(value, block)
+    branch = b.cbranch(b.icmp_signed("<", following, count), block, after)
+    branch.set_metadata("llvm.loop", _never_unrolled(b.module))
+    b.position_at_end(after)
+    return carried
+
+
+def _never_unrolled(module: ir.Module) -> Value:
+    """Return a loop's metadata: unrolled, its tile would no longer fit into the registers."""
+    disable = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    # One for each loop, which LLVM knows by its first operand's being itself.
+    name = ir.MetaDataString(module, f"loop {len(module.metadata)}")
+    node = module.add_metadata([disable, name])
+    node.operands = (node, disable)
+    return node
+
+
+def _for_each_number_of_rows(
+    builder: ir.IRBuilder,
+    name: str,
+    most: int,
+    rows: Value,
+    arguments: Sequence[Value],
+    write: Callable[..., None],
+) -> None:
+    """Call the tile of so many rows: a function of its own, so that it has all registers."""
+    signature = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
+    after = builder.function.append_basic_block("after")
+    switch = builder.switch(rows, after)
+    for number in range(1, most + 1):
+        tile = cgutils.get_or_insert_function(builder.module, signature, f"{name}_{number}")
+        if tile.is_declaration:
+            tile.linkage = "internal"
+            tile.attributes.add("noinline")
+            inside = ir.IRBuilder(tile.append_basic_block("entry"))
+            write(inside, number, *tile.args)
+            inside.ret_void()
+        block = builder.function.append_basic_block(f"rows_{number}")
+        switch.add_case(_INDEX(number), block)
+        builder.position_at_end(block)
+        builder.call(tile, arguments)
+        builder.branch(after)
+    builder.position_at_end(after)
+
+
+def _data(context: Any, builder: ir.IRBuilder, array_type: Any, array: Value) -> Value:
+    """Return the pointer to an array's first number."""
+    return context.make_array(array_type)(context, builder, array).data
+
+
+def _tile(name: str, width: int, memory: Any, columns: Any, places: int, write: Any) -> Any:
+    """Return what an intrinsic returns: the signature of a tile, and what generates it."""
+    most = MOST_ROWS_NARROW if width == 1 else MOST_ROWS
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
+        _, rows, memory_, columns_, first, *rest = arguments
+        listed = builder.gep(_data(context, builder, columns, columns_), [first])
+        pointers = [_data(context, builder, memory, memory_), listed]
+        full_name = f"{name}_{memory.dtype}_{width}"
+        _for_each_number_of_rows(builder, full_name, most, rows, [*pointers, *rest], write)
+        return context.get_dummy_value()
+
+    integers = [types.int64] * places
+    literal = types.literal(width)
+    return types.void(literal, types.int64, memory, columns, types.int64, *integers), generate
+
+
+def _row_of_w(code: _Code, width: int, w: Value, columns: Value, k: Value) -> tuple[Value, Value]:
+    """Return the k-th listed column of x, and the place of the row of w that belongs to it."""
+    b = code.builder
+    column = b.sext(b.load(b.gep(columns, [k])), _INDEX)
+    return column, code.sum(w, code.times(width * code.lanes, column))
+
+
+@intrinsic(prefer_literal=True)
+def forward_tile(  # type: ignore[no-untyped-def]
+    typing,
+    vectors,
+    rows,
+    memory,
+    columns,
+    first,
+    count,
+    x,
+    x_row,
+    w,
+    init,
+    init_row,
+    out,
+    out_row,
+):
+    """out[r] = init[r] + Σ_c x[r, c] w[c], over ``count`` ≥ 1 of the columns from the first on.
+
+    x (rows, ·); w a panel; init and out (rows, so many vectors).
+    """
+    width = vectors.literal_value
+
+    def write(
+        b: ir.IRBuilder,
+        rows: int,
+        memory: Value,
+        columns: Value,
+        count: Value,
+        x: Value,
+        x_row: Value,
+        w: Value,
+        init: Value,
+        init_row: Value,
+        out: Value,
+        out_row: Value,
+    ) -> None:
+        code = _Code(b, memory)
+
+        def add_column(k: Value, tile: Vectors) -> Vectors:
+            _, soon = _row_of_w(code, width, w, columns, b.add(k, _INDEX(AHEAD)))
+            code.prefetch(soon, width)
+            column, place = _row_of_w(code, width, w, columns, k)
+            w_c, at_column, added = code.load(place, width), code.sum(x, column), []
+            for r in range(rows):
+                x_rc = code.broadcast(code.sum(at_column, code.times(r, x_row)))
+                added += code.add_product(x_rc, w_c, tile[r * width : (r + 1) * width])
+            return added
+
+        tile: Vectors = []
+        for r in range(rows):
+            tile += code.load(code.sum(init, code.times(r, init_row)), width)
+        tile = _loop(b, count, tile, add_column)
+        for r in range(rows):
+            code.store(tile[r * width : (r + 1) * width], code.sum(out, code.times(r, out_row)))
+
+    return _tile("forward", width, memory, columns, 8, write)
+
+
+@intrinsic(prefer_literal=True)
+def update_tile(  # type: ignore[no-untyped-def]
+    typing, vectors, rows, memory, columns, first, count, x, x_row, delta, delta_row, w
+):
+    """w[c] ← w[c] + Σ_r x[r, c] delta[r], for ``count`` ≥ 1 of the columns from the first on.
+
+    x (rows, ·); delta (rows, so many vectors); w a panel.
+    """
+    width = vectors.literal_value
+
+    def write(
+        b: ir.IRBuilder,
+        rows: int,
+        memory: Value,
+        columns: Value,
+        count: Value,
+        x: Value,
+        x_row: Value,
+        delta: Value,
+        delta_row: Value,
+        w: Value,
+    ) -> None:
+        code = _Code(b, memory)
+        deltas = [code.load(code.sum(delta, code.times(r, delta_row)), width) for r in range(rows)]
+
+        def update_row(k: Value, _: Vectors) -> Vectors:
+            _, soon = _row_of_w(code, width, w, columns, b.add(k, _INDEX(AHEAD)))
+            code.prefetch(soon, width)
+            column, place = _row_of_w(code, width, w, columns, k)
+            w_c, at_column = code.load(place, width), code.sum(x, column)
+            for r in range(rows):
+                x_rc = code.broadcast(code.sum(at_column, code.times(r, x_row)))
+                w_c = code.add_product(x_rc, deltas[r], w_c)
+            code.store(w_c, place)
+            return []
+
+        _loop(b, count, [], update_row)
+
+    return _tile("update", width, memory, columns, 6, write)
+
+
+@intrinsic
+def transpose_tile(typing, memory, x, x_row, out, out_row):  # type: ignore[no-untyped-def]
+    """out[j, i] = x[i, j] of a square with as many rows as a vector holds numbers."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
+        memory_, x_, x_row_, out_, out_row_ = arguments
+        code = _Code(builder, _data(context, builder, memory, memory_))
+        n = code.lanes
+        rows = [code.load(code.sum(x_, code.times(i, x_row_)), 1)[0] for i in range(n)]
+        distance = n // 2
+        while distance:  # in ever smaller squares, swap the quarters off the diagonal
+            near = [j if not j & distance else n + j - distance for j in range(n)]
+            far = [j + distance if not j & distance else n + j for j in range(n)]
+            for i in range(n):
+                if not i & distance:
+                    pair = rows[i], rows[i + distance]
+                    rows[i] = code.shuffle(*pair, near)
+                    rows[i + distance] = code.shuffle(*pair, far)
+            distance //= 2
+        for i, row in enumerate(rows):
+            code.store([row], code.sum(out_, code.times(i, out_row_)))
+        return context.get_dummy_value()
+
+    return types.void(memory, *[types.int64] * 4), generate
+
+
+@intrinsic
+def list_used(typing, used, columns, first):  # type: ignore[no-untyped-def]
+    """From columns[first] on, list where ``used`` is not 0; return how many places these are.
+
+    The length of used is a multiple of 64. Up to 16 places more than are listed are overwritten.
+    """
+    n = VECTOR_BYTES // 4
+    integers = ir.VectorType(_INT, n)
+
+    def generate(context: Any, b: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
+        used_, columns_, first_ = arguments
+        array = context.make_array(used)(context, b, used_)
+        length = b.extract_value(array.shape, 0)
+        out = b.gep(_data(context, b, columns, columns_), [first_])
+        compress = cgutils.get_or_insert_function(
+            b.module,
+            ir.FunctionType(integers, [integers, ir.VectorType(ir.IntType(1), n), integers]),
+            f"llvm.experimental.vector.compress.v{n}i32",
+        )
+
+        def list_some(k: Value, carried: Vectors) -> Vectors:
+            count, places = carried
+            pointer = b.gep(array.data, [b.mul(k, _INDEX(n))])
+            flags = b.load(b.bitcast(pointer, ir.VectorType(_BYTE, n).as_pointer()), align=1)
+            mask = b.icmp_unsigned("!=", flags, ir.Constant(flags.type, [0] * n))
+            listed = b.call(compress, [places, mask, ir.Constant(integers, ir.Undefined)])
+            target = b.bitcast(b.gep(out, [count]), integers.as_pointer())
+            b.store(listed, target, align=4)
+            more = b.zext(b.ctpop(b.bitcast(mask, ir.IntType(n))), _INDEX)
+            return [b.add(count, more), b.add(places, ir.Constant(integers, [n] * n))]
+
+        start = [_INDEX(0), ir.Constant(integers, list(range(n)))]
+        return _loop(b, b.sdiv(length, _INDEX(n)), start, list_some)[0]
+
+    return types.int64(used, columns, types.int64), generate
+
+
+@intrinsic
+def prefetch(typing, rows, row, byte):  # type: ignore[no-untyped-def]
+    """Ask for the cache line of a byte of a row, which will be needed soon."""
+
+    def generate(context: Any, b: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
+        rows_, row_, byte_ = arguments
+        array = context.make_array(rows)(context, b, rows_)
+        place = b.add(b.mul(row_, b.extract_value(array.strides, 0)), byte_)
+        _prefetch(b, b.gep(b.bitcast(array.data, _BYTE.as_pointer()), [place]))
+        return context.get_dummy_value()
+
+    return types.void(rows, types.int64, types.int64), generate

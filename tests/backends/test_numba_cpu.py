@@ -1,0 +1,5 @@
+from fastnn.testing import BackendConformance
+
+
+class TestNumba(BackendConformance):
+    device = "numba"
