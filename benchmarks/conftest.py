@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:
@@ -13,6 +18,11 @@ def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, An
         key: machine_info["cpu"].get(key)
         for key in ("brand_raw", "count", "hz_advertised_friendly")
     }
+    machine_info["environment"] = {
+        key: value
+        for key, value in sorted(os.environ.items())
+        if key.startswith(("OPENBLAS_", "OMP_", "MKL_", "NUMBA_"))
+    }
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:
@@ -21,12 +31,15 @@ def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:
     rows = [row for row in rows if "samples_per_second" in row]
     if not rows:
         return
+    names = list(rows[0]["samples_per_second"])
     terminalreporter.section("samples per second")
-    terminalreporter.line("| network | batch | device | samples/s | NumPy by hand | ratio |")
-    terminalreporter.line("|---|---|---|---|---|---|")
+    heads = ["network", "batch", *names, "numba to the best peer", "of the sgemm rate"]
+    terminalreporter.line("| " + " | ".join(heads) + " |")
+    terminalreporter.line("|---" * len(heads) + "|")
     for row in rows:
-        terminalreporter.line(
-            f"| {row['network']} | {row['batch_size']} | {row['device']} "
-            f"| {row['samples_per_second']:,.0f} | {row['by_hand_samples_per_second']:,.0f} "
-            f"| {row['ratio_to_by_hand']:.2f} |"
-        )
+        rates = [row["samples_per_second"][name] for name in names]
+        used = rates[0] * row["flops_per_sample"] / row["sgemm_flops_per_second"]
+        cells = [row["network"], row["batch_size"], *(f"{rate:,.0f}" for rate in rates)]
+        ratio = row["ratio_to_best_peer"]["numba"]
+        cells += [f"{ratio:.2f} ({row['best_peer']})", f"{100 * used:.0f} %"]
+        terminalreporter.line("| " + " | ".join(map(str, cells)) + " |")

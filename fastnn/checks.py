@@ -18,6 +18,7 @@ from fastnn.errors import ArgumentError
 
 __all__ = [
     "MOST_EPOCHS",
+    "MOST_THREADS",
     "fits_memory",
     "layer_sizes",
     "number_arrays",
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 MOST_EPOCHS = 1_000_000
+MOST_THREADS = 1024
 
 
 def whole_number(name: str, value: Any, least: int, most: int | None = None) -> int:

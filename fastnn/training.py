@@ -15,13 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastnn.backends.base import Array, Plan, Step
 from fastnn.backprop import BackpropStep
-from fastnn.checks import MOST_EPOCHS, positive_number, whole_number
+from fastnn.checks import MOST_EPOCHS, MOST_THREADS, positive_number, whole_number
 from fastnn.costs import mean_cost
 from fastnn.data import Dataset
 from fastnn.errors import ArgumentError, DataError, Diverged
 from fastnn.history import Epoch, History, Progress, Score
 from fastnn.inference import Samples
 from fastnn.network import Network
+from fastnn.threads import using
 
 __all__ = ["epoch_order", "evaluate", "train"]
 
@@ -43,6 +44,7 @@ def train(
     seed: int = 0,
     shuffle: bool = True,
     fused: bool = True,
+    threads: int | None = None,
     on_epoch: Callable[[Epoch], Any] | None = None,
     on_call: Callable[[Progress], Any] | None = None,
 ) -> History:
@@ -72,6 +74,8 @@ def train(
         False takes the samples as they lie.
     fused
         False forces the plain step where the device has a faster one of its own.
+    threads
+        How many threads a device on the CPU uses; None lets it choose by the size of the work.
     on_epoch
         Called with an :class:`fastnn.Epoch` after each. Training ends if it returns True.
     on_call
@@ -96,6 +100,8 @@ def train(
     epochs = whole_number("epochs", epochs, 1, MOST_EPOCHS)
     rate = positive_number("learning_rate", learning_rate)
     seed = whole_number("seed", seed, 0)
+    if threads is not None:
+        threads = whole_number("threads", threads, 1, MOST_THREADS)
     sets = {"train": _fitting(network, "training", train_set)}
     for key, given in (("validation", validation), ("test", test)):
         if given is not None:
@@ -121,12 +127,12 @@ def train(
         n=n,
         batch_size=batch_size,
     )
-    step = (backend.fused_step(plan) if fused else None) or BackpropStep(backend, plan)
-    history = History(backend.name, step.name)
-    rounds = _Rounds(network, plan, step)
 
     # What overflows on the host is found by the check for divergence, and said once.
-    with np.errstate(over="ignore", invalid="ignore"):
+    with using(threads), np.errstate(over="ignore", invalid="ignore"):
+        step = (backend.fused_step(plan) if fused else None) or BackpropStep(backend, plan)
+        history = History(backend.name, step.name)
+        rounds = _Rounds(network, plan, step)
         for number in range(1, epochs + 1):
             began = perf_counter()
             order = backend.asarray(epoch_order(n, seed, number if shuffle else None))

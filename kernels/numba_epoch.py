@@ -208,16 +208,22 @@ def unpack(memory: Array, layer: Any, w: Array, b: Array) -> None:
 @njit(**FLAGS)
 def _gather(
     inputs: Array,
+    targets: Array,
     order: Array,
     first: int,
     m: int,
+    following: int,
     scale: float,
     work: Work,
     x: Any,
     rank: int,
     team: int,
 ) -> None:
-    """x[r] = scale · inputs[order[first + r]], and the columns that are not 0 throughout."""
+    """x[r] = scale · inputs[order[first + r]], and the columns that are not 0 throughout.
+
+    After each sample one of the ``following`` is asked for, those of the next mini-batch: they lie
+    all over the main memory, which takes its time.
+    """
     start, stop = share((inputs.shape[1] + _LINE - 1) // _LINE, rank, team)
     start, stop = start * _LINE, min(stop * _LINE, inputs.shape[1])
     used = work.used[start:stop]
@@ -227,15 +233,11 @@ def _gather(
         scale_row(row, scale, work.memory[at + start : at + stop])
         for j in range(row.size):
             used[j] |= row[j] != 0
-
-
-@njit(**FLAGS)
-def _ask_for(inputs: Array, targets: Array, order: Array, start: int, stop: int) -> None:
-    """Have the samples brought from main memory that the next mini-batch will gather."""
-    for i in range(start, stop):
-        for byte in range(0, inputs.shape[1] * inputs.itemsize, _LINE):
-            prefetch(inputs, order[i], byte)
-        prefetch(targets, order[i], 0)
+        if r < following:
+            soon = order[first + m + r]
+            for byte in range(start * inputs.itemsize, stop * inputs.itemsize, _LINE):
+                prefetch(inputs, soon, byte)
+            prefetch(targets, soon, 0)
 
 
 @njit(**FLAGS)
@@ -296,11 +298,8 @@ def train(
     mine = (1 + rank) * (work.columns.size // (1 + team))
     for first in range(start, stop, batch_size):
         m = min(batch_size, stop - first)
-        low, high = share(min(batch_size, stop - first - m), rank, team)
-        low, middle, high = first + m + low, first + m + (low + high) // 2, first + m + high
-
-        _gather(inputs, order, first, m, scale, work, x, rank, team)
-        _ask_for(inputs, targets, order, low, middle)
+        following = min(batch_size, stop - first - m)
+        _gather(inputs, targets, order, first, m, following, scale, work, x, rank, team)
         meet(board, team)
         count = max(list_used(work.used, work.columns, mine), 1)
 
@@ -342,7 +341,6 @@ def train(
 
         # BP3: b ← b - η Σ_i D_i / m
         # BP4: W ← shrink · W - η Dᵀ A_prev / m
-        _ask_for(inputs, targets, order, middle, high)
         for l in range(depth):  # noqa: E741
             layer = layers[l]
             if shrink != 1:

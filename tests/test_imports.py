@@ -16,11 +16,12 @@ HEAVY = "numba cupy sklearn click scipy rich pooch requests safetensors PIL pyte
 # all that is in it, unless a module of it is named by itself.
 LAYERS = [
     ["fastnn.kernels"],
-    ["fastnn.errors", "fastnn.cache"],
+    ["fastnn.errors", "fastnn.cache", "fastnn.threads"],
     ["fastnn.checks"],
     ["fastnn.backends", "fastnn.backends.base"],
+    ["fastnn.backends.host"],
     ["fastnn.backends.numpy_cpu", "fastnn.activations", "fastnn.costs", "fastnn.initialisers"],
-    ["fastnn.backends.blas", "fastnn.backends.threads"],
+    ["fastnn.backends.blas"],
     ["fastnn.backends.numba_code"],
     ["fastnn.backends.numba_step"],
     ["fastnn.backends.numba_cpu"],

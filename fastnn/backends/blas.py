@@ -18,6 +18,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from fastnn.threads import OWN_BLAS
+
 __all__ = ["Blas", "find_blas"]
 
 
@@ -37,7 +39,7 @@ def find_blas() -> Blas:
 
 
 def _own() -> Blas | None:
-    spec = find_spec("scipy_openblas32")
+    spec = find_spec(OWN_BLAS)
     if spec is None or not spec.submodule_search_locations:
         return None
     folder = Path(spec.submodule_search_locations[0]) / "lib"
@@ -47,14 +49,14 @@ def _own() -> Blas | None:
         return None
     with _environment(OPENBLAS_NUM_THREADS="1"):
         library = ctypes.CDLL(str(found[0]), mode=os.RTLD_LOCAL if os.name == "posix" else 0)
-    addresses = (
-        ctypes.cast(getattr(library, f"scipy_{name}_"), ctypes.c_void_p).value
-        for name in ("sgemm", "dgemm")
-    )
+
+    def address(name: str) -> int:
+        return ctypes.cast(getattr(library, f"scipy_{name}_"), ctypes.c_void_p).value or 0
+
     core = library.scipy_openblas_get_corename
     core.restype = ctypes.c_char_p
-    detail = f"OpenBLAS {version('scipy-openblas32')} ({core().decode()})"
-    return Blas(*(address or 0 for address in addresses), detail, single=True)
+    detail = f"OpenBLAS {version(OWN_BLAS)} ({core().decode()})"
+    return Blas(address("sgemm"), address("dgemm"), detail, single=True)
 
 
 def _scipys() -> Blas:

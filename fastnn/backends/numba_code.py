@@ -20,7 +20,7 @@ import fastnn.kernels
 from fastnn.backends.blas import find_blas
 from fastnn.cache import cache_folder
 
-__all__ = ["Code", "code"]
+__all__ = ["Code", "code", "modules"]
 
 _log = logging.getLogger("fastnn")
 _lock = Lock()
@@ -50,24 +50,24 @@ def code(dtype: np.dtype[Any]) -> Code:
 def _code(dtype: np.dtype[Any]) -> Code:
     from filelock import FileLock
 
-    modules, folder = _modules()
+    imported, folder = modules()
     blas = find_blas()
-    modules.blas.bind(blas.sgemm, blas.dgemm)
+    imported.blas.bind(blas.sgemm, blas.dgemm)
     with FileLock(folder / "lock"):
         done = folder / f"{dtype.name}.done"
         if not done.exists():
-            _log.warning("fastnn: compiling the numba device for this processor, once; about 20 s")
-        for function, signatures in _signatures(modules, dtype):
+            _log.warning("fastnn: compiling the numba device for this processor, once; about 10 s")
+        for function, signatures in _signatures(imported, dtype):
             function.disable_compile(False)
             for signature in signatures:
                 function.compile(signature)
             function.disable_compile()
         done.touch()
-    return modules
+    return imported
 
 
 @cache
-def _modules() -> tuple[Code, Path]:
+def modules() -> tuple[Code, Path]:
     """Import the modules such that Numba keeps their code in a folder of its own."""
     import numba
 

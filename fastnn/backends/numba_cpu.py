@@ -6,19 +6,17 @@ step, :class:`fastnn.backends.numba_step.EpochStep`.
 
 from __future__ import annotations
 
+from functools import cached_property
 from importlib.util import find_spec
-from typing import Any, ClassVar
-
-import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from typing import ClassVar
 
 from fastnn.backends.base import Plan, Step
 from fastnn.backends.blas import find_blas
-from fastnn.backends.numpy_cpu import NumpyBackend
-from fastnn.backends.threads import processors, together
+from fastnn.backends.host import Array, HostBackend
+from fastnn.backends.numba_code import Code, code, modules
+from fastnn.backends.numba_step import EpochStep
 from fastnn.kernels.reference import GRADIENT_FACTOR, MATCHED
-
-Array = NDArray[Any]
+from fastnn.threads import processors, team, together
 
 # With so many multiplications each, a further thread is worth its start.
 _WORTH_A_THREAD = 10_000_000
@@ -26,19 +24,15 @@ _WORTH_A_THREAD = 10_000_000
 _PORTION = 1 << 23
 
 
-class NumbaBackend(NumpyBackend):
-    """Arrays are NumPy's own; host and device are the same memory."""
+class NumbaBackend(HostBackend):
+    """Compiled kernels."""
 
     name: ClassVar[str] = "numba"
 
-    def __init__(self, index: int | None = None, dtype: DTypeLike = "float32") -> None:
-        super().__init__(index, dtype)
-        from fastnn.backends.numba_code import code
-
-        self._code = code(self.dtype)
-        self._kernels = self._code.kernels
-        self._codes = self._code.sigma.CODES
-        self._number = self.dtype.type
+    @cached_property
+    def _code(self) -> Code:
+        """The compiled kernels; where they have not been compiled yet, that takes a while."""
+        return code(self.dtype)
 
     @classmethod
     def unavailable(cls, index: int | None = None) -> str | None:
@@ -49,20 +43,17 @@ class NumbaBackend(NumpyBackend):
 
     @property
     def detail(self) -> str:
-        """Numba's version, the vector instructions, and the BLAS."""
+        """Numba's version, the vector instructions, the threads at most, and the BLAS."""
         import numba
 
-        return f"Numba {numba.__version__}, {self._code.tiles.SIMD}, {find_blas().detail}"
-
-    def asarray(self, host: Array) -> Array:
-        """Return the host array itself, made C-ordered and aligned if it is not."""
-        return np.require(host, requirements=["C_CONTIGUOUS", "ALIGNED"])
+        simd = modules()[0].tiles.SIMD
+        return f"Numba {numba.__version__}, {simd}, {processors()} threads, {find_blas().detail}"
 
     def gather(
         self, rows: Array, order: Array, start: int, stop: int, scale: float, out: Array
     ) -> None:
         """out[i] = scale · rows[order[start + i]]."""
-        self._kernels.gather(rows, order, start, stop, self._number(scale), out)
+        self._code.kernels.gather(rows, order, start, stop, self.dtype.type(scale), out)
 
     def matmul(
         self,
@@ -78,39 +69,35 @@ class NumbaBackend(NumpyBackend):
         """out ← alpha · op(a) op(b) + beta · out."""
         rows, columns = out.shape
         multiplications = columns * a.size  # rows · columns · the length of the sums
-        team = 1
-        if find_blas().single:
-            team = max(1, min(processors(), rows, multiplications // _WORTH_A_THREAD))
-        how = transpose_a, transpose_b, self._number(alpha), self._number(beta)
+        threads = team(multiplications, _WORTH_A_THREAD) if find_blas().single else 1
+        how = transpose_a, transpose_b, self.dtype.type(alpha), self.dtype.type(beta)
 
         def multiply(rank: int) -> None:
-            start, stop = rows * rank // team, rows * (rank + 1) // team
+            start, stop = rows * rank // threads, rows * (rank + 1) // threads
             self._code.blas.matmul(a, b, *how, out, start, stop)
 
-        together(team, multiply)
+        together(threads, multiply)
 
     def sum_rows(self, delta: Array, out: Array, *, alpha: float = 1.0, beta: float = 0.0) -> None:
         """out ← alpha · Σ_i delta_i + beta · out."""
-        self._kernels.sum_rows(delta, self._number(alpha), self._number(beta), out)
+        self._code.kernels.sum_rows(delta, self.dtype.type(alpha), self.dtype.type(beta), out)
 
     def activate(self, b: Array, activation: str, out: Array) -> None:
         """out ← σ(out + b)."""
-        self._kernels.activate(b, self._codes[activation], out)
+        self._code.kernels.activate(b, self._code.sigma.CODES[activation], out)
 
     def hadamard(self, a: Array, activation: str, out: Array) -> None:
         """out ← out ⊙ σ′(z), with a = σ(z)."""
-        self._kernels.hadamard(a, self._codes[activation], out)
+        self._code.kernels.hadamard(a, self._code.sigma.CODES[activation], out)
 
     def output_delta(self, a: Array, y: Array, activation: str, cost: str, out: Array) -> None:
         """BP1: out = ∇_a C ⊙ σ′(z^L)."""
-        factor = self._number(GRADIENT_FACTOR.get(cost, 1))
+        factor = self.dtype.type(GRADIENT_FACTOR.get(cost, 1))
         cancelled = "identity" if cost in MATCHED else activation
-        self._kernels.output_delta(a, y, factor, self._codes[cancelled], out)
+        self._code.kernels.output_delta(a, y, factor, self._code.sigma.CODES[cancelled], out)
 
     def fused_step(self, plan: Plan) -> Step | None:
         """Return the step that takes an epoch in one call, or None for very large mini-batches."""
         if plan.batch_size * max(plan.sizes) > _PORTION:
             return None
-        from fastnn.backends.numba_step import EpochStep
-
         return EpochStep(plan, self._code, self.dtype)

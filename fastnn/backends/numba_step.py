@@ -10,22 +10,16 @@ from numpy.typing import NDArray
 
 from fastnn.backends.base import Plan
 from fastnn.backends.numba_code import Code
-from fastnn.backends.threads import processors, together
 from fastnn.kernels.reference import GRADIENT_FACTOR, MATCHED
+from fastnn.threads import team, together
 
 __all__ = ["EpochStep"]
 
 Array = NDArray[Any]
 
-# With so many multiplications a mini-batch and thread, a further thread brings more than the
-# waiting for each other costs.
+# With so many multiplications a mini-batch each, another thread saves more than waiting for each
+# other costs.
 WORTH_A_THREAD = 750_000
-
-
-def _team(plan: Plan) -> int:
-    """Return how many threads train: as many as pay, or as many as the plan says."""
-    weights = sum(n_in * n_out for n_in, n_out in pairwise(plan.sizes))
-    return max(1, min(processors(), plan.batch_size * weights // WORTH_A_THREAD))
 
 
 class _Layout:
@@ -66,8 +60,9 @@ class EpochStep:
     def __init__(self, plan: Plan, code: Code, dtype: np.dtype[Any]) -> None:
         self.stride = -(-plan.n // plan.batch_size)
         self._plan, self._code, self._number = plan, code, dtype.type
-        self._team = team = _team(plan)
         sizes, m = plan.sizes, plan.batch_size
+        weights = sum(n_in * n_out for n_in, n_out in pairwise(sizes))
+        self._team = team(m * weights, WORTH_A_THREAD)
 
         layout = _Layout(code.tiles.lanes(dtype.itemsize), dtype.itemsize)
         zero, one = layout.take(layout.up(max(sizes))), layout.take(1)
@@ -90,7 +85,7 @@ class EpochStep:
             memory=memory,
             layers=layers,
             used=np.zeros(-(-sizes[0] // 64) * 64, np.uint8),
-            columns=np.tile(every, 1 + team),
+            columns=np.tile(every, 1 + self._team),
             board=code.team.new_board(),
             zero=zero,
             one=one,

@@ -8,19 +8,16 @@ microsecond, so that what a call costs counts more than what it computes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 import scipy
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 from scipy.linalg.blas import dgemm, dgemv, sgemm, sgemv
 
-from fastnn.backends.base import Backend, Shape
+from fastnn.backends.host import Array, HostBackend
 from fastnn.kernels.reference import GRADIENT_FACTOR, LEAK, MATCHED, SIGMA_PRIME
-
-Array = NDArray[Any]
-
 
 # An array, since NumPy takes twice as long over a Python number; exact in both precisions.
 _HALF = np.array(0.5, np.float32)
@@ -65,8 +62,8 @@ _SIGMA: dict[str, Callable[[Array], None]] = {
 }
 
 
-class NumpyBackend(Backend):
-    """Arrays are NumPy's own; host and device are the same memory."""
+class NumpyBackend(HostBackend):
+    """Operations on whole arrays."""
 
     name: ClassVar[str] = "numpy"
 
@@ -92,26 +89,6 @@ class NumpyBackend(Backend):
             for lib in blas[:1]
         ]
         return ", ".join([f"NumPy {np.__version__}", f"SciPy {scipy.__version__}", *about])
-
-    def asarray(self, host: Array) -> Array:
-        """Return the host array itself, made C-ordered if it is not."""
-        return np.ascontiguousarray(host)
-
-    def to_numpy(self, array: Array) -> Array:
-        """Return a copy."""
-        return array.copy()
-
-    def empty(self, shape: Shape, dtype: DTypeLike) -> Array:
-        """Return np.empty."""
-        return np.empty(shape, dtype)
-
-    def views(self, flat: Array, shapes: Sequence[Shape]) -> list[Array]:
-        """Return reshaped slices."""
-        ends = np.cumsum([np.prod(shape, dtype=int) for shape in shapes])
-        return [
-            flat[end - np.prod(shape, dtype=int) : end].reshape(shape)
-            for end, shape in zip(ends, shapes, strict=True)
-        ]
 
     def gather(
         self, rows: Array, order: Array, start: int, stop: int, scale: float, out: Array

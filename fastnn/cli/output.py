@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import sys
 from collections.abc import Callable, Iterator
@@ -61,6 +62,7 @@ class Notes:
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
+        logging.getLogger("fastnn").setLevel(logging.ERROR if quiet else logging.NOTSET)
 
     def say(self, line: str) -> None:
         """Write a line. If no one reads them any more, be quiet: they are not worth the work."""

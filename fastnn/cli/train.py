@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastnn.checks import MOST_EPOCHS, positive_number
+from fastnn.checks import MOST_EPOCHS, MOST_THREADS, positive_number
 from fastnn.cli.output import (
     INTERRUPTED,
     Notes,
@@ -104,6 +104,11 @@ option = partial(click.option, show_default=True)
 @option("--seed", type=click.IntRange(min=0), default=0, help="Of the weights and the order.")
 @option("--shuffle/--no-shuffle", default=True, help="Another order every epoch.")
 @option("--fused/--no-fused", default=True, help="The device's own step, where it has one.")
+@option(
+    "--threads",
+    type=click.IntRange(1, MOST_THREADS),
+    help="Of a device on the CPU; by default as many as pay for the network's size.",
+)
 @option("--save", "path", type=click.Path(), help="The model file; fastnn-DATA.safetensors.")
 @json_option
 @quiet_option
@@ -121,6 +126,7 @@ def train(
     seed: int,
     shuffle: bool,
     fused: bool,
+    threads: int | None,
     path: str | None,
     as_json: bool,
     quiet: bool,
@@ -167,6 +173,7 @@ def train(
         "seed": seed,
         "shuffle": shuffle,
         "fused": fused,
+        "threads": threads,
     }
     _introduce(notes, datasets, network, device)
     with stopping_politely() as interrupted, Reporter(notes, epochs) as reporter:

@@ -1,3 +1,5 @@
+import os
+import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from importlib.metadata import entry_points as real_entry_points
@@ -6,9 +8,10 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from fastnn import ArgumentError, DeviceError, Network, device, devices, train
+from fastnn import ArgumentError, DeviceError, DeviceUnavailable, Network, device, devices, train
 from fastnn.backends import registry
 from fastnn.backends.base import Backend
+from fastnn.backends.numba_cpu import NumbaBackend
 from fastnn.backends.numpy_cpu import NumpyBackend
 from fastnn.backends.registry import GROUP, usable
 from fastnn.testing import StrictBackend
@@ -64,6 +67,14 @@ def plug_ins(monkeypatch):
     return register
 
 
+@pytest.fixture
+def without_numba(monkeypatch):
+    def unavailable(cls, index=None):
+        return "the compiler is on holiday."
+
+    monkeypatch.setattr(NumbaBackend, "unavailable", classmethod(unavailable))
+
+
 def reports():
     return {report.name: report for report in devices()}
 
@@ -72,15 +83,71 @@ def reports():
 # ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("spec", ["auto", "cpu", "numpy", "numpy:0"])
-def test_specs_that_mean_numpy(spec):
+@pytest.mark.parametrize(
+    ("spec", "cls"),
+    [
+        ("auto", NumbaBackend),
+        ("cpu", NumbaBackend),
+        ("numba", NumbaBackend),
+        ("numba:0", NumbaBackend),
+        ("numpy", NumpyBackend),
+        ("numpy:0", NumpyBackend),
+    ],
+)
+def test_what_a_spec_means(spec, cls):
     backend = device(spec)
-    assert isinstance(backend, NumpyBackend)
-    assert backend.name == "numpy"
+    assert type(backend) is cls
+    assert backend.name == cls.name
     assert backend.dtype == np.float32
 
 
-@pytest.mark.parametrize("spec", ["auto", "cpu", "numpy"])
+@pytest.mark.usefixtures("without_numba")
+@pytest.mark.parametrize("spec", ["auto", "cpu"])
+def test_where_numba_cannot_be_used_numpy_is(plug_ins, spec):
+    plug_ins()
+    assert type(device(spec)) is NumpyBackend
+    assert usable() == ["numpy"]
+    assert reports()["numba"].reason == "the compiler is on holiday."
+
+
+@pytest.mark.usefixtures("without_numba")
+@pytest.mark.parametrize("spec", ["numba", "numba:0"])
+def test_no_other_takes_the_place_of_the_numba_that_is_asked_for(plug_ins, spec):
+    plug_ins()
+    with pytest.raises(DeviceUnavailable, match="cannot be used: the compiler is on") as error:
+        device(spec)
+    assert "usable here: numpy." in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("numba", "reason"),
+    [
+        (None, "not installed"),
+        # As Numba says itself, where NumPy is newer than it knows.
+        ("raise ImportError('Numba needs NumPy 1.0 or less')", "Numba needs NumPy 1.0 or less"),
+    ],
+    ids=["missing", "broken"],
+)
+def test_a_numba_that_cannot_be_imported_is_no_hindrance(tmp_path, numba, reason):
+    program = "import fastnn; print(fastnn.device('auto').name, fastnn.devices()[0].reason)"
+    if numba is None:
+        program = "import sys; sys.modules['numba'] = None; " + program
+    else:
+        (tmp_path / "numba").mkdir()
+        (tmp_path / "numba" / "__init__.py").write_text(numba)
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "FASTNN_DISABLE_PLUGINS": "1"},
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    name, _, said = ran.stdout.partition(" ")
+    assert name == "numpy"
+    assert reason in said
+
+
+@pytest.mark.parametrize("spec", ["auto", "cpu", "numba", "numpy"])
 @pytest.mark.parametrize("dtype", ["float64", np.float64, np.dtype("float64"), "f8", float])
 def test_precisions(spec, dtype):
     assert device(spec, dtype).dtype == np.float64
@@ -94,7 +161,7 @@ def test_a_backend_is_returned_as_it_is():
         device(backend, "float32")
 
 
-@pytest.mark.parametrize("spec", ["numpy", NumpyBackend()], ids=["name", "backend"])
+@pytest.mark.parametrize("spec", ["numba", "numpy", NumpyBackend()], ids=["a", "b", "c"])
 @pytest.mark.parametrize("dtype", ["nonsense", 5, "float16"])
 def test_precisions_that_cannot_be(spec, dtype):
     with pytest.raises(ArgumentError, match="float32"):
@@ -115,7 +182,9 @@ def test_what_is_no_spec(spec):
         ("zzz", r"unknown device 'zzz'\.  known: "),
         ("", r"unknown device ''\.  known: "),
         ("numpi:1", r"Did you mean 'numpy'"),
+        ("nunba", r"unknown device 'nunba'\. Did you mean 'numba'\?  known: auto, cpu, .*numba"),
         ("numpy:1", r"'numpy:1' cannot be used: numpy has no device number 1\.\n  usable here: "),
+        ("numba:1", r"'numba:1' cannot be used: numba has no device number 1\.\n  usable here: "),
         *(
             (f"numpy:{wrong}", "stands a number")
             for wrong in ("x", "", "-1", "1.5", "²", " 1", "1:2")
@@ -141,14 +210,14 @@ def test_what_cannot_be_used_says_why_and_what_can(plug_ins):
     plug_ins(away="test_toys:Away")
     with pytest.raises(DeviceError, match="'away' cannot be used: no such card") as error:
         device("away")
-    assert "usable here: numpy." in str(error.value)
+    assert "usable here: numba, numpy." in str(error.value)
     assert "--device cpu" in str(error.value)
 
 
 @pytest.mark.parametrize(("spec", "table"), [("auto", "AUTO"), ("cpu", "CPU")])
 def test_only_auto_and_cpu_look_for_another(plug_ins, monkeypatch, spec, table):
     plug_ins(away="test_toys:Away", toy="test_toys:Toy")
-    monkeypatch.setattr(registry, table, ("away", "toy", "numpy"))
+    monkeypatch.setattr(registry, table, ("away", "toy", "numba", "numpy"))
     assert device(spec).name == "toy"
     monkeypatch.setattr(registry, table, ("away",))
     with pytest.raises(DeviceError, match=r"(?s)no device can be used.*away.*no such card"):
@@ -163,8 +232,8 @@ def test_a_plug_in_is_found_by_its_name(plug_ins):
     plug_ins(toy="test_toys:Toy")
     assert type(device("toy", "float64")) is Toy
     assert reports()["toy"].source == "plug-in"
-    assert reports()["numpy"].source == "built in"
-    assert usable() == ["numpy", "toy"]
+    assert reports()["numba"].source == reports()["numpy"].source == "built in"
+    assert usable() == ["numba", "numpy", "toy"]
     with pytest.raises(DeviceError, match=r"Did you mean 'toy'\?"):
         device("toi")
 
@@ -200,15 +269,15 @@ def test_a_broken_plug_in_is_reported_and_takes_no_other_along(plug_ins, value):
     with pytest.raises(DeviceError, match=BROKEN[value]):
         device("x")
     assert "broken" in reports()["x"].reason
-    assert usable() == ["numpy", "toy"]
-    assert device("auto").name == "numpy"
+    assert usable() == ["numba", "numpy", "toy"]
+    assert device("auto").name == "numba"
 
 
 def test_a_name_with_two_claims_is_an_error_that_names_both(plug_ins):
     plug_ins(("toy", "test_toys:Toy"), ("toy", "others:Toy"))
     with pytest.raises(DeviceError, match=r"'toy' is claimed by test_toys:Toy and others:Toy"):
         device("toy")
-    assert usable() == ["numpy"]
+    assert usable() == ["numba", "numpy"]
 
 
 def test_one_claim_that_is_seen_twice_is_one(plug_ins):
@@ -216,22 +285,39 @@ def test_one_claim_that_is_seen_twice_is_one(plug_ins):
     assert type(device("toy")) is Toy
 
 
-@pytest.mark.parametrize("spec", ["numpy", "auto", "cpu"])
-def test_a_plug_in_cannot_take_the_name_of_a_built_in(plug_ins, monkeypatch, spec):
-    plug_ins(numpy="test_toys:Toy")
+BUILT_IN = {"numba": NumbaBackend, "numpy": NumpyBackend}
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_plug_in_cannot_take_the_name_of_a_built_in(plug_ins, monkeypatch, name):
+    cls = BUILT_IN[name]
+    plug_ins((name, "test_toys:Toy"))
     with pytest.raises(
-        DeviceError, match=r"'numpy' is claimed by .*NumpyBackend and test_toys:Toy"
+        DeviceError, match=rf"'{name}' is claimed by .*{cls.__name__} and test_toys:Toy"
     ):
-        device(spec)
-    assert "claimed" in reports()["numpy"].reason
+        device(name)
+    assert "claimed" in reports()[name].reason
     monkeypatch.setenv("FASTNN_DISABLE_PLUGINS", "1")  # the way out
+    assert type(device(name)) is cls
+
+
+@pytest.mark.parametrize("spec", ["auto", "cpu"])
+def test_no_choice_falls_on_a_plug_in_with_the_name_of_a_built_in(plug_ins, monkeypatch, spec):
+    plug_ins(numba="test_toys:Toy")
     assert type(device(spec)) is NumpyBackend
+    plug_ins(numpy="test_toys:Toy")
+    assert type(device(spec)) is NumbaBackend
+    plug_ins(numba="test_toys:Toy", numpy="test_toys:Toy")
+    with pytest.raises(DeviceError, match=r"(?s)no device can be used.*'numba' is .*'numpy' is "):
+        device(spec)
+    monkeypatch.setenv("FASTNN_DISABLE_PLUGINS", "1")  # the way out
+    assert type(device(spec)) is NumbaBackend
 
 
 @pytest.mark.parametrize("name", ["auto", "cpu"])
 def test_a_plug_in_cannot_take_the_name_of_a_choice(plug_ins, name):
     plug_ins((name, "test_toys:Toy"))
-    assert device(name).name == "numpy"
+    assert type(device(name)) is NumbaBackend
     assert "cannot be called" in reports()[name].reason
 
 
@@ -240,7 +326,7 @@ def test_plug_ins_can_be_left_out(plug_ins, monkeypatch):
     monkeypatch.setenv("FASTNN_DISABLE_PLUGINS", "1")
     with pytest.raises(DeviceError, match="unknown device 'toy'"):
         device("toy")
-    assert list(reports()) == ["numpy"]
+    assert list(reports()) == ["numba", "numpy"]
     monkeypatch.setenv("FASTNN_DISABLE_PLUGINS", "0")
     assert "toy" in reports()
 

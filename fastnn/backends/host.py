@@ -1,0 +1,39 @@
+"""What devices have in common whose arrays are NumPy's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from fastnn.backends.base import Backend, Shape
+
+__all__ = ["Array", "HostBackend"]
+
+Array = NDArray[Any]
+
+
+class HostBackend(Backend):
+    """The crossings of a device whose memory is the host's."""
+
+    def asarray(self, host: Array) -> Array:
+        """Return the host array itself, made C-ordered and aligned if it is not."""
+        return np.require(host, requirements=["C_CONTIGUOUS", "ALIGNED"])
+
+    def to_numpy(self, array: Array) -> Array:
+        """Return a copy."""
+        return array.copy()
+
+    def empty(self, shape: Shape, dtype: DTypeLike) -> Array:
+        """Return np.empty."""
+        return np.empty(shape, dtype)
+
+    def views(self, flat: Array, shapes: Sequence[Shape]) -> list[Array]:
+        """Return reshaped slices."""
+        ends = np.cumsum([np.prod(shape, dtype=int) for shape in shapes])
+        return [
+            flat[end - np.prod(shape, dtype=int) : end].reshape(shape)
+            for end, shape in zip(ends, shapes, strict=True)
+        ]

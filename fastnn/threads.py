@@ -1,0 +1,75 @@
+"""How many threads share a piece of work, and how they are set to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from threading import Thread
+
+__all__ = ["OWN_BLAS", "processors", "team", "together", "using"]
+
+OWN_BLAS = "scipy_openblas32"  # the package, and so a part of its library's path
+
+_forced: ContextVar[int | None] = ContextVar("threads", default=None)
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def using(threads: int | None) -> Iterator[None]:
+    """Have everything until the end of the block done by so many threads; None: by what pays.
+
+    That goes for the BLAS of NumPy and SciPy too, but not for our own, which has a single thread.
+    """
+    if threads is None:
+        yield
+        return
+    from threadpoolctl import ThreadpoolController
+
+    others = [
+        library
+        for library in ThreadpoolController().lib_controllers
+        if library.user_api == "blas" and OWN_BLAS not in library.filepath
+    ]
+    before = [library.num_threads for library in others]
+    token = _forced.set(threads)
+    try:
+        for library in others:
+            library.set_num_threads(threads)
+        yield
+    finally:
+        for library, number in zip(others, before, strict=True):
+            library.set_num_threads(number)
+        _forced.reset(token)
+
+
+def team(work: int, worth: int) -> int:
+    """Return how many threads take a share: as :func:`using` says, else as many as pay.
+
+    Parameters
+    ----------
+    work, worth
+        How much there is to do, and of how much another thread is worth the while.
+    """
+    return _forced.get() or max(1, min(processors(), work // worth))
+
+
+def together(team: int, work: Callable[[int], None]) -> None:
+    """Run work(rank) for every rank of a team, 0 in the calling thread; return when all are done.
+
+    The threads are made for the call: all of a team are there, so that they can wait for each
+    other, and between calls nobody waits for anything.
+    """
+    others = [Thread(target=work, args=(rank,)) for rank in range(1, team)]
+    for other in others:
+        other.start()
+    work(0)
+    for other in others:
+        other.join()
