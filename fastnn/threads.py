@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from threading import Thread
+from threading import Lock, Thread
+from typing import Any
 
 __all__ = ["OWN_BLAS", "processors", "team", "together", "using"]
 
@@ -26,28 +27,52 @@ def processors() -> int:
 def using(threads: int | None) -> Iterator[None]:
     """Have everything until the end of the block done by so many threads; None: by what pays.
 
-    That goes for the BLAS of NumPy and SciPy too, but not for our own, which has a single thread.
+    That goes for the BLAS of NumPy and SciPy too, of which there is one for all: blocks that run
+    at the same time leave it at the number that the last of them asked for. Our own BLAS has a
+    single thread.
     """
     if threads is None:
         yield
         return
-    from threadpoolctl import ThreadpoolController
-
-    others = [
-        library
-        for library in ThreadpoolController().lib_controllers
-        if library.user_api == "blas" and OWN_BLAS not in library.filepath
-    ]
-    before = [library.num_threads for library in others]
     token = _forced.set(threads)
+    _limit.enter(threads)
     try:
-        for library in others:
-            library.set_num_threads(threads)
         yield
     finally:
-        for library, number in zip(others, before, strict=True):
-            library.set_num_threads(number)
+        _limit.leave()
         _forced.reset(token)
+
+
+class _Limit:
+    """The number of threads of the others' BLAS: set by each block, put back by the last."""
+
+    def __init__(self) -> None:
+        self._lock, self._blocks = Lock(), 0
+        self._before: list[tuple[Any, int]] = []
+
+    def enter(self, threads: int) -> None:
+        from threadpoolctl import ThreadpoolController
+
+        with self._lock:
+            if not self._blocks:
+                self._before = [
+                    (library, library.num_threads)
+                    for library in ThreadpoolController().lib_controllers
+                    if library.user_api == "blas" and OWN_BLAS not in library.filepath
+                ]
+            self._blocks += 1
+            for library, _ in self._before:
+                library.set_num_threads(threads)
+
+    def leave(self) -> None:
+        with self._lock:
+            self._blocks -= 1
+            if not self._blocks:
+                for library, number in self._before:
+                    library.set_num_threads(number)
+
+
+_limit = _Limit()
 
 
 def team(work: int, worth: int) -> int:

@@ -20,7 +20,6 @@ from fastnn.kernels.numba_sigma import FLAGS, SOFTMAX, like
 from fastnn.kernels.numba_team import meet, share
 from fastnn.kernels.numba_tiles import (
     MOST_ROWS,
-    MOST_ROWS_NARROW,
     PANEL,
     VECTOR_BYTES,
     forward_tile,
@@ -61,7 +60,6 @@ class Work(NamedTuple):
     # rank behind a row with all of them.
     used: Array
     columns: Array
-    board: Array  # where they meet
     zero: int  # the place of as many zeros as the widest layer has units
     one: int  # the place of a 1
 
@@ -73,10 +71,9 @@ _LINE = 64
 
 
 @njit(**FLAGS)
-def _blocks(m: int, columns: int, vector: int) -> tuple[int, int]:
+def _blocks(m: int) -> tuple[int, int]:
     """Return into how many tiles m rows are cut, and the rows of each: about the same."""
-    most = MOST_ROWS if columns > vector else MOST_ROWS_NARROW
-    blocks = (m + most - 1) // most
+    blocks = (m + MOST_ROWS - 1) // MOST_ROWS
     return blocks, (m + blocks - 1) // blocks
 
 
@@ -98,7 +95,7 @@ def _product(
     memory, columns = work.memory, work.columns
     vector = VECTOR_BYTES // memory.itemsize
     panel = PANEL * vector
-    blocks, rows = _blocks(m, w.columns, vector)
+    blocks, rows = _blocks(m)
     start, stop = share((w.columns + panel - 1) // panel * blocks, rank, team)
     at_once = count if blocks == 1 else _ROWS_AT_ONCE
     for p in range(start // blocks, (stop + blocks - 1) // blocks):
@@ -143,7 +140,7 @@ def _update(
     memory, columns = work.memory, work.columns
     vector = VECTOR_BYTES // memory.itemsize
     panel = PANEL * vector
-    blocks, rows = _blocks(m, w_columns, vector)
+    blocks, rows = _blocks(m)
     at_once = count if blocks == 1 and team == 1 else _ROWS_AT_ONCE
     pieces = (count + at_once - 1) // at_once
     start, stop = share((w_columns + panel - 1) // panel * pieces, rank, team)
@@ -285,15 +282,17 @@ def train(
     rate: float,
     shrink: float,
     work: Work,
+    board: Array,
     rank: int,
     team: int,
 ) -> None:
     """Train on the samples order[start:stop] in mini-batches; the tail may be smaller.
 
     The output layer's delta is ``factor`` · (a - y), times σ′ unless activation and cost are
-    ``matched``. All deltas are kept as what is added to the parameters: -rate / m times the text's.
+    ``matched``. All deltas are kept as what is added to the parameters, -rate / m times the text's.
+    The threads of a team meet at the board.
     """
-    memory, layers, board = work.memory, work.layers, work.board
+    memory, layers = work.memory, work.layers
     x, depth = layers[0].a_prev, layers.size
     mine = (1 + rank) * (work.columns.size // (1 + team))
     for first in range(start, stop, batch_size):
@@ -301,7 +300,9 @@ def train(
         following = min(batch_size, stop - first - m)
         _gather(inputs, targets, order, first, m, following, scale, work, x, rank, team)
         meet(board, team)
-        count = max(list_used(work.used, work.columns, mine), 1)
+        count = list_used(work.used, work.columns, mine)
+        if count == 0:  # a tile takes one column at the least
+            work.columns[mine], count = 0, 1
 
         # A = σ(A_prev Wᵀ + b)
         for l in range(depth):  # noqa: E741  the texts' letter

@@ -12,8 +12,9 @@ from fastnn.kernels.numba_sigma import FLAGS
 
 Board = Any  # int64, one for a team
 
-# On cache lines of their own: how many have arrived, and how often all have met.
-_ARRIVED, _MEETINGS, _SIZE = 0, 8, 16
+# On cache lines of their own: how many have arrived, how often all have met, and whether not all
+# will ever come.
+_ARRIVED, _MEETINGS, _ABANDONED, _SIZE = 0, 8, 16, 24
 # So often a thread looks before it lets others have its processor.
 _PATIENCE = 2000
 
@@ -23,6 +24,11 @@ _yield_processor = types.ExternalFunction("sched_yield", types.int32())
 def new_board() -> Any:
     """Return what a team meets at."""
     return np.zeros(_SIZE, np.int64)
+
+
+def abandon(board: Any) -> None:
+    """Let nobody wait any longer; what they are at is then of no use."""
+    board[_ABANDONED] = 1
 
 
 def _pointer(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -64,6 +70,8 @@ def meet(board: Board, team: int) -> None:
     while _atomic_load(board, _MEETINGS) == meetings:
         looks += 1
         if looks > _PATIENCE:
+            if _atomic_load(board, _ABANDONED):
+                return
             _yield_processor()
 
 

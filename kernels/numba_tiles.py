@@ -33,9 +33,8 @@ SIMD, VECTOR_BYTES = (
     else ("128-bit vectors", 16)
 )
 PANEL = 2  # vectors; the last panel of a matrix may be one vector wide
-# The most rows of a tile two vectors wide and of one a single vector wide. More of them do not stay
-# in the registers, 32 with AVX-512, else 16.
-MOST_ROWS, MOST_ROWS_NARROW = (10, 16) if VECTOR_BYTES == 64 else (5, 8)
+# The most rows of a tile. More do not stay in the registers, 32 with AVX-512, else 16.
+MOST_ROWS = 10 if VECTOR_BYTES == 64 else 5
 # A tile asks for the weights so many columns ahead: the processor cannot guess which come next.
 AHEAD = 16
 
@@ -154,7 +153,6 @@ def _never_unrolled(module: ir.Module) -> Value:
 def _for_each_number_of_rows(
     builder: ir.IRBuilder,
     name: str,
-    most: int,
     rows: Value,
     arguments: Sequence[Value],
     write: Callable[..., None],
@@ -163,7 +161,7 @@ def _for_each_number_of_rows(
     signature = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
     after = builder.function.append_basic_block("after")
     switch = builder.switch(rows, after)
-    for number in range(1, most + 1):
+    for number in range(1, MOST_ROWS + 1):
         tile = cgutils.get_or_insert_function(builder.module, signature, f"{name}_{number}")
         if tile.is_declaration:
             tile.linkage = "internal"
@@ -186,14 +184,13 @@ def _data(context: Any, builder: ir.IRBuilder, array_type: Any, array: Value) ->
 
 def _tile(name: str, width: int, memory: Any, columns: Any, places: int, write: Any) -> Any:
     """Return what an intrinsic returns: the signature of a tile, and what generates it."""
-    most = MOST_ROWS_NARROW if width == 1 else MOST_ROWS
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
         _, rows, memory_, columns_, first, *rest = arguments
         listed = builder.gep(_data(context, builder, columns, columns_), [first])
         pointers = [_data(context, builder, memory, memory_), listed]
         full_name = f"{name}_{memory.dtype}_{width}"
-        _for_each_number_of_rows(builder, full_name, most, rows, [*pointers, *rest], write)
+        _for_each_number_of_rows(builder, full_name, rows, [*pointers, *rest], write)
         return context.get_dummy_value()
 
     integers = [types.int64] * places

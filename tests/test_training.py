@@ -510,6 +510,7 @@ def test_a_training_that_diverged_is_not_ended_as_if_nothing_were(monkeypatch):
             "epochs must be a whole number, 1 to 1,000,000",
         ),
         ("batch_size", (0, -1, 2.0, "10", True), "batch_size must be a whole number, 1 or more"),
+        ("threads", (0, -1, 1.5, "2", True, 10**6), "threads must be a whole number, 1 to 1,024"),
         ("batch_size", (104, 10**30), "more than the 103 training samples"),
         ("seed", (-1, 0.5, None, "0"), "seed must be a whole number, 0 or more"),
         (

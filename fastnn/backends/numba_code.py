@@ -85,8 +85,10 @@ def _folder() -> Path:
     import numba
     from numba.core.registry import cpu_target
 
-    sources = sorted(Path(fastnn.kernels.__file__).parent.glob("*.py"))
-    made_from = [numba.__version__, *map(str, cpu_target.target_context.codegen().magic_tuple())]
+    home = Path(fastnn.kernels.__file__).parent  # by which Numba knows its code again
+    sources = sorted(home.glob("*.py"))
+    processor = cpu_target.target_context.codegen().magic_tuple()
+    made_from = [numba.__version__, str(home), *map(str, processor)]
     stamp = hashlib.sha256("\n".join(made_from).encode())
     for source in sources:
         stamp.update(source.read_bytes())
@@ -131,7 +133,6 @@ def _signatures(modules: Code, dtype: np.dtype[Any]) -> list[tuple[Any, list[tup
             write(layer, 1),
             write(types.uint8, 1),
             write(types.int32, 1),
-            write(types.int64, 1),
             whole,
             whole,
         ),
@@ -149,6 +150,6 @@ def _signatures(modules: Code, dtype: np.dtype[Any]) -> list[tuple[Any, list[tup
         (epoch.pack, [(write(number, 1), layer, matrix, vector)]),
         (epoch.unpack, [(write(number, 1), layer, out, write(number, 1))]),
         (epoch.train, [(kind, number, targets, order, whole, whole, whole, number, flag, number,
-                        number, work, whole, whole) for kind in rows]),
+                        number, work, write(whole, 1), whole, whole) for kind in rows]),
     ]
     # fmt: on

@@ -6,9 +6,12 @@ step, :class:`fastnn.backends.numba_step.EpochStep`.
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from importlib.util import find_spec
 from typing import ClassVar
+
+from numpy.typing import DTypeLike
 
 from fastnn.backends.base import Plan, Step
 from fastnn.backends.blas import find_blas
@@ -29,6 +32,10 @@ class NumbaBackend(HostBackend):
 
     name: ClassVar[str] = "numba"
 
+    def __init__(self, index: int | None = None, dtype: DTypeLike = "float32") -> None:
+        super().__init__(index, dtype)
+        modules()  # a Numba that does not fit this NumPy or Python says so here
+
     @cached_property
     def _code(self) -> Code:
         """The compiled kernels; where they have not been compiled yet, that takes a while."""
@@ -39,6 +46,8 @@ class NumbaBackend(HostBackend):
         """Return None, or why Numba cannot be used here."""
         if find_spec("numba") is None:
             return "Numba is not installed (pip install numba)."
+        if os.name == "nt":
+            return "It waits for its threads by sched_yield, which Windows does not have."
         return super().unavailable(index)
 
     @property

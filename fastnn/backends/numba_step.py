@@ -86,7 +86,6 @@ class EpochStep:
             layers=layers,
             used=np.zeros(-(-sizes[0] // 64) * 64, np.uint8),
             columns=np.tile(every, 1 + self._team),
-            board=code.team.new_board(),
             zero=zero,
             one=one,
         )
@@ -94,6 +93,7 @@ class EpochStep:
     def __call__(self, order: Array, start: int, stop: int, rate: float, shrink: float) -> None:
         """Train on order[start:stop]; see :class:`fastnn.backends.base.Step`."""
         plan, work, epoch = self._plan, self._work, self._code.epoch
+        board = self._code.team.new_board()
         for place, layer in zip(work.layers, plan.layers, strict=True):
             epoch.pack(work.memory, place, layer.w, layer.b)
 
@@ -111,11 +111,16 @@ class EpochStep:
                 self._number(rate),
                 self._number(shrink),
                 work,
+                board,
                 rank,
                 self._team,
             )
 
-        together(self._team, train)
+        try:
+            together(self._team, train)
+        except BaseException:  # Ctrl-C, before all of the team have begun
+            self._code.team.abandon(board)
+            raise
         for place, layer in zip(work.layers, plan.layers, strict=True):
             epoch.unpack(work.memory, place, layer.w, layer.b)
 

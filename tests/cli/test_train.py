@@ -73,6 +73,7 @@ def test_the_defaults_are_those_of_the_text(run):
         "seed": 0,
         "shuffle": True,
         "fused": True,
+        "threads": None,
     }
     assert report["epochs"][-1]["test_accuracy"] >= 0.96
 
@@ -228,6 +229,7 @@ def test_a_flag_does_what_it_does_in_the_library(run, data, flags):
         "seed": 0,
         "shuffle": True,
         "fused": True,
+        "threads": None,
         **settings,
     }
     assert report["settings"] == settings
@@ -239,6 +241,17 @@ def test_a_flag_does_what_it_does_in_the_library(run, data, flags):
     assert [(epoch["train_cost"], epoch["test_cost"]) for epoch in report["epochs"]] == costs
     without = run("train", "--data", data, "--epochs", 2, "--json").json
     assert [epoch["train_cost"] for epoch in without["epochs"]] != [cost for cost, _ in costs]
+
+
+def test_the_number_of_threads_changes_nothing_else(run, data):
+    one, three = (
+        run("train", "--data", data, "--epochs", 2, "--threads", threads, "--json").json
+        for threads in (1, 3)
+    )
+    assert (one["settings"]["threads"], three["settings"]["threads"]) == (1, 3)
+    assert [epoch["test_cost"] for epoch in one["epochs"]] == [
+        epoch["test_cost"] for epoch in three["epochs"]
+    ]
 
 
 def test_without_the_fused_step_the_plain_one_runs(run, data):

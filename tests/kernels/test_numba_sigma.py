@@ -1,5 +1,7 @@
 """The compiled σ and σ′ against longer numbers than they are computed in."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from numba import njit
@@ -50,6 +52,7 @@ SIGMAS = {name: compiled(sigma.sigma, sigma.CODES[name]) for name in SIGMA_PRIME
 SIGMA_PRIMES = {name: compiled(sigma.sigma_prime, sigma.CODES[name]) for name in SIGMA_PRIME}
 
 
+@cache
 def arguments(dtype, lowest, highest):
     """Numbers from all of a range: evenly, of every size, and where e^x goes over to another 2^n.
 

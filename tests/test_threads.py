@@ -1,0 +1,70 @@
+"""How many threads share the work, and that nothing of it stays behind."""
+
+from threading import Barrier, Thread
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+from fastnn import threads
+from fastnn.threads import team, together, using
+
+
+def blas_threads():
+    np.ones((2, 2)) @ np.ones((2, 2))
+    return [
+        library["num_threads"]
+        for library in threadpool_info()
+        if library["user_api"] == "blas" and threads.OWN_BLAS not in library["filepath"]
+    ]
+
+
+def test_a_team_is_as_large_as_pays(monkeypatch):
+    monkeypatch.setattr(threads, "processors", lambda: 4)
+    assert [team(work, 10) for work in (0, 9, 10, 29, 30, 1000)] == [1, 1, 1, 2, 3, 4]
+
+
+def test_or_as_large_as_is_asked_for():
+    with using(7):
+        assert team(0, 10) == 7
+        with using(None):
+            assert team(0, 10) == 7
+    assert team(0, 10) == 1
+
+
+def test_others_blas_has_so_many_threads_and_then_as_many_as_before():
+    before = blas_threads()
+    with using(1):
+        assert set(blas_threads()) == {1}
+    assert blas_threads() == before
+
+
+def test_blocks_that_overlap_leave_it_as_it_was():
+    before, steps = blas_threads(), Barrier(2, timeout=10)
+
+    def overlapping(first):
+        with using(1):
+            steps.wait()  # both are in
+            if not first:
+                steps.wait()  # the other has left
+        if first:
+            steps.wait()
+
+    others = [Thread(target=overlapping, args=(first,)) for first in (True, False)]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join()
+    assert blas_threads() == before
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_every_rank_works_once_and_all_can_meet(size):
+    met, ranks = Barrier(size, timeout=10), []
+
+    def work(rank):
+        met.wait()
+        ranks.append(rank)
+
+    together(size, work)
+    assert sorted(ranks) == list(range(size))
