@@ -216,6 +216,7 @@ def trained(dtype, seed, threads):
 def test_the_same_training_twice_is_the_same_to_the_bit(dtype, threads):
     first = trained(dtype, 1, threads)
     assert all(trained(dtype, 1, threads) == first for _ in range(4))
+    assert first == trained(dtype, 1, 1), "the number of threads changed it"
     assert trained(dtype, 2, threads) != first
 
 
