@@ -15,8 +15,9 @@ Board = Any  # int64, one for a team
 # On cache lines of their own: how many have arrived, how often all have met, and whether not all
 # will ever come.
 _ARRIVED, _MEETINGS, _ABANDONED, _SIZE = 0, 8, 16, 24
-# So often a thread looks before it lets others have its processor.
-_PATIENCE = 2000
+# So often a thread looks before it lets others have its processor. Two that have come to be on the
+# same one must keep it busy for a while: else the system sees no reason to move one to another.
+_PATIENCE = 20_000
 
 _yield_processor = types.ExternalFunction("sched_yield", types.int32())
 
