@@ -19,6 +19,7 @@ import numpy as np
 import fastnn.kernels
 from fastnn.backends.blas import find_blas
 from fastnn.cache import cache_folder
+from fastnn.errors import DeviceError
 
 __all__ = ["Code", "code", "modules"]
 
@@ -57,12 +58,18 @@ def _code(dtype: np.dtype[Any]) -> Code:
         done = folder / f"{dtype.name}.done"
         if not done.exists():
             _log.warning("fastnn: compiling the numba device for this processor, once; about 10 s")
-        for function, signatures in _signatures(imported, dtype):
-            function.disable_compile(False)
-            for signature in signatures:
-                function.compile(signature)
-            function.disable_compile()
-        done.touch()
+        try:
+            for function, signatures in _signatures(imported, dtype):
+                function.disable_compile(False)
+                for signature in signatures:
+                    function.compile(signature)
+                function.disable_compile()
+            done.touch()
+        except Exception as error:  # a full disk, a damaged file
+            raise DeviceError(
+                f"the numba device's code cannot be made or read ({type(error).__name__}: "
+                f"{error}). If there is room on the disk, delete {folder}"
+            ) from error
     return imported
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from importlib.util import find_spec
+from itertools import pairwise
 from typing import ClassVar
 
 from numpy.typing import DTypeLike
@@ -23,8 +24,11 @@ from fastnn.threads import processors, team, together
 
 # With so many multiplications each, a further thread is worth its start.
 _WORTH_A_THREAD = 10_000_000
-# Numbers that a mini-batch may fill: what is larger, up to a whole set, is not held as floats.
-_PORTION = 1 << 23
+# What the fused step leaves to the plain one, and so to BLAS: mini-batches of more numbers than
+# that, since a whole set is not to be held as floats; and of more multiplications than that, where
+# BLAS is faster (benchmarks/NOTES.md).
+_MOST_NUMBERS = 1 << 23
+_MOST_MULTIPLICATIONS = 2_000_000_000
 
 
 class NumbaBackend(HostBackend):
@@ -107,6 +111,10 @@ class NumbaBackend(HostBackend):
 
     def fused_step(self, plan: Plan) -> Step | None:
         """Return the step that takes an epoch in one call, or None for very large mini-batches."""
-        if plan.batch_size * max(plan.sizes) > _PORTION:
+        weights = sum(n_in * n_out for n_in, n_out in pairwise(plan.sizes))
+        if (
+            plan.batch_size * max(plan.sizes) > _MOST_NUMBERS
+            or plan.batch_size * weights > _MOST_MULTIPLICATIONS
+        ):
             return None
         return EpochStep(plan, self._code, self.dtype)

@@ -41,9 +41,6 @@ class _Layout:
     def matrix(self, m: int, n: int) -> tuple[int, int]:
         """Return the place of m rows of n numbers, and how far it is from row to row."""
         row = self.up(n)
-        if row * self._itemsize % 1024 == 0:
-            # The same column of all rows would fall on the same few lines of the cache.
-            row += self._lanes
         return self.take(m * row), row
 
     def weights(self, rows: int, columns: int) -> tuple[int, int, int]:

@@ -298,3 +298,21 @@ def test_mini_batches_beyond_the_bound_are_left_to_the_plain_step():
     assert network.backend.fused_step(plan(n - 1)).name == "epoch"
     assert network.backend.fused_step(plan(n)) is None
     assert train(network, (x, labels), epochs=1, batch_size=n).step == "plain"
+
+
+def test_what_blas_does_faster_is_left_to_the_plain_step():
+    backend = device("numba")
+    for sizes, batch_size, name in (
+        ((784, 2048, 2048, 10), 256, "epoch"),
+        ((784, 4096, 4096, 10), 128, None),
+    ):
+        network = Network(sizes, device=backend)
+        inputs, targets = (
+            np.zeros((batch_size, 784), np.uint8),
+            np.zeros((batch_size, 10), np.uint8),
+        )
+        plan = Plan(
+            network.layers, sizes, network.cost, inputs, 1.0, targets, batch_size, batch_size
+        )
+        step = backend.fused_step(plan)
+        assert (step and step.name) == name
