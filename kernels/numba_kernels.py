@@ -48,8 +48,7 @@ def apply_softmax(z: Array) -> None:
     """z ← softmax(z) of one row, shifted by its maximum so that nothing overflows."""
     highest = z[0]
     for j in range(z.size):
-        # Written so that a NaN comes through.
-        highest = highest if highest >= z[j] else z[j]
+        highest = max(highest, z[j])
     for j in range(z.size):
         z[j] = exp(z[j] - highest)
     total = like(highest, 0)

@@ -198,11 +198,22 @@ def _tile(name: str, width: int, memory: Any, columns: Any, places: int, write: 
     return types.void(literal, types.int64, memory, columns, types.int64, *integers), generate
 
 
-def _row_of_w(code: _Code, width: int, w: Value, columns: Value, k: Value) -> tuple[Value, Value]:
-    """Return the k-th listed column of x, and the place of the row of w that belongs to it."""
+def _next_column(
+    code: _Code, width: int, w: Value, columns: Value, k: Value
+) -> tuple[Value, Value]:
+    """Return the k-th listed column of x, and the place of the row of w that belongs to it.
+
+    The row that will be needed AHEAD of it is asked for.
+    """
     b = code.builder
-    column = b.sext(b.load(b.gep(columns, [k])), _INDEX)
-    return column, code.sum(w, code.times(width * code.lanes, column))
+
+    def listed(k: Value) -> tuple[Value, Value]:
+        column = b.sext(b.load(b.gep(columns, [k])), _INDEX)
+        return column, code.sum(w, code.times(width * code.lanes, column))
+
+    _, soon = listed(b.add(k, _INDEX(AHEAD)))
+    code.prefetch(soon, width)
+    return listed(k)
 
 
 @intrinsic(prefer_literal=True)
@@ -245,9 +256,7 @@ def forward_tile(  # type: ignore[no-untyped-def]
         code = _Code(b, memory)
 
         def add_column(k: Value, tile: Vectors) -> Vectors:
-            _, soon = _row_of_w(code, width, w, columns, b.add(k, _INDEX(AHEAD)))
-            code.prefetch(soon, width)
-            column, place = _row_of_w(code, width, w, columns, k)
+            column, place = _next_column(code, width, w, columns, k)
             w_c, at_column, added = code.load(place, width), code.sum(x, column), []
             for r in range(rows):
                 x_rc = code.broadcast(code.sum(at_column, code.times(r, x_row)))
@@ -290,9 +299,7 @@ def update_tile(  # type: ignore[no-untyped-def]
         deltas = [code.load(code.sum(delta, code.times(r, delta_row)), width) for r in range(rows)]
 
         def update_row(k: Value, _: Vectors) -> Vectors:
-            _, soon = _row_of_w(code, width, w, columns, b.add(k, _INDEX(AHEAD)))
-            code.prefetch(soon, width)
-            column, place = _row_of_w(code, width, w, columns, k)
+            column, place = _next_column(code, width, w, columns, k)
             w_c, at_column = code.load(place, width), code.sum(x, column)
             for r in range(rows):
                 x_rc = code.broadcast(code.sum(at_column, code.times(r, x_row)))
