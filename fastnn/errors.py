@@ -15,6 +15,7 @@ __all__ = [
     "ArgumentError",
     "DataError",
     "DeviceError",
+    "DeviceOutOfMemory",
     "DeviceUnavailable",
     "Diverged",
     "FastnnError",
@@ -49,6 +50,10 @@ class DeviceError(FastnnError, RuntimeError):
 
 class DeviceUnavailable(DeviceError):
     """The device that was asked for is known, but cannot be used here."""
+
+
+class DeviceOutOfMemory(FastnnError, MemoryError):
+    """The device's memory does not hold what was to be put there."""
 
 
 class DataError(FastnnError, ValueError):

@@ -16,7 +16,7 @@ Rules for kernels: write ``out`` and nothing else, keep no memory, never wait fo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
@@ -26,7 +26,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastnn.errors import ArgumentError
 
-__all__ = ["Array", "Backend", "Layer", "Plan", "Step", "checked_dtype"]
+__all__ = ["Array", "Backend", "Check", "Layer", "Plan", "Step", "checked_dtype"]
 
 Array: TypeAlias = Any  # a device's own array
 Shape: TypeAlias = tuple[int, ...]
@@ -39,6 +39,32 @@ def checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
             if floats == dtype:
                 return floats
     raise ArgumentError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
+
+
+class Check(NamedTuple):
+    """What was looked at to find out whether a device can be used.
+
+    Attributes
+    ----------
+    name
+        What was looked at: "NVIDIA driver".
+    ok
+        Whether the device can be used as far as that goes.
+    detail
+        What was found, a plain sentence or a phrase.
+    remedy
+        The one command or action that mends it; None where there is nothing to mend.
+    """
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str | None = None
+
+    @property
+    def sentence(self) -> str:
+        """What was found, and behind it what mends it."""
+        return f"{self.detail} ({self.remedy})." if self.remedy else f"{self.detail}."
 
 
 class Layer(NamedTuple):
@@ -120,6 +146,9 @@ class Backend(ABC):
     """
 
     name: ClassVar[str]
+    # Of products in float32, those that the class takes as its third argument.
+    precisions: ClassVar[tuple[str, ...]] = ("full",)
+    precision = "full"
 
     def __init__(self, index: int | None = None, dtype: DTypeLike = "float32") -> None:
         self.index = index
@@ -133,6 +162,14 @@ class Backend(ABC):
     def unavailable(cls, index: int | None = None) -> str | None:
         """Return None, or a sentence that says why it cannot be used. Cheap; never raises."""
         return None if index in (None, 0) else f"{cls.name} has no device number {index}."
+
+    @classmethod
+    def checks(cls, index: int | None = None) -> Iterable[Check]:
+        """Return what was looked at, in order, for ``fastnn devices``.
+
+        Unlike :meth:`unavailable` this may take its time and try the device itself.
+        """
+        return ()
 
     @property
     def detail(self) -> str:
@@ -268,3 +305,7 @@ class Backend(ABC):
         :mod:`fastnn.backprop`.
         """
         return None
+
+    def explain(self, plan: Plan) -> str:
+        """Return a sentence: which step :meth:`fused_step` gives for this plan, and why."""
+        return ""

@@ -8,42 +8,64 @@ class. The environment variable FASTNN_DISABLE_PLUGINS=1 leaves them out.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Literal
 
 from numpy.typing import DTypeLike
 
-from fastnn.backends.base import Backend, checked_dtype
-from fastnn.errors import ArgumentError, DeviceError, DeviceUnavailable, did_you_mean
+from fastnn.backends.base import Backend, Check, checked_dtype
+from fastnn.errors import (
+    ArgumentError,
+    DeviceError,
+    DeviceUnavailable,
+    did_you_mean,
+    known_name,
+)
 
 __all__ = ["GROUP", "DeviceReport", "anothers_code", "device", "devices"]
 
 GROUP = "fastnn.backends"
 
 BUILT_IN = {
+    "cuda": "fastnn.backends.cupy_cuda:CupyBackend",
     "numba": "fastnn.backends.numba_cpu:NumbaBackend",
     "numpy": "fastnn.backends.numpy_cpu:NumpyBackend",
 }
 # What "cpu" and "auto" try, best first.
 CPU = ("numba", "numpy")
-AUTO = CPU
+AUTO = ("cuda", *CPU)
 CHOICES = ("auto", "cpu")
+# Of products in float32: as float32 is, or with factors rounded to tf32's 11 bits.
+PRECISIONS = ("full", "tf32")
 
 
 @dataclass(frozen=True)
 class DeviceReport:
-    """One line of ``fastnn devices``: ``reason`` is None where the device can be used."""
+    """What ``fastnn devices`` says of a device.
+
+    Attributes
+    ----------
+    name, source, detail
+        Its name, where it is from, and what it is.
+    reason
+        Why it cannot be used, or None where it can.
+    checks
+        What was looked at to find that out, for a device that says so.
+    """
 
     name: str
     source: Literal["built in", "plug-in"]
     detail: str
     reason: str | None
+    checks: tuple[Check, ...] = ()
 
 
-def device(spec: str | Backend = "auto", dtype: DTypeLike | None = None) -> Backend:
+def device(
+    spec: str | Backend = "auto", dtype: DTypeLike | None = None, precision: str = "full"
+) -> Backend:
     """Return the backend that a name stands for.
 
     Parameters
@@ -53,6 +75,9 @@ def device(spec: str | Backend = "auto", dtype: DTypeLike | None = None) -> Back
         a name with a number ("cuda:1"), or a backend, which is returned as it is.
     dtype
         "float32" (the default) or "float64".
+    precision
+        Of products in float32: "full" (the default), or "tf32" on a device that has it, which is
+        faster and rounds their factors to 11 bits.
 
     Raises
     ------
@@ -60,7 +85,8 @@ def device(spec: str | Backend = "auto", dtype: DTypeLike | None = None) -> Back
         If the device is unknown, broken, or cannot be used here. Only "auto" and "cpu" look for
         another.
     ArgumentError
-        If dtype is neither of the two, or differs from that of the backend given.
+        If dtype is neither of the two, or differs from that of the backend given; if there is no
+        such precision.
     """
     if isinstance(spec, Backend):
         if dtype is not None and checked_dtype(dtype) != spec.dtype:
@@ -69,8 +95,9 @@ def device(spec: str | Backend = "auto", dtype: DTypeLike | None = None) -> Back
     if not isinstance(spec, str):
         raise ArgumentError(f"a device is a name or a Backend, not {type(spec).__name__}")
     dtype = checked_dtype("float32" if dtype is None else dtype)
+    known_name("precision", precision, PRECISIONS)
     if spec in CHOICES:
-        return _first_usable(AUTO if spec == "auto" else CPU, dtype)
+        return _first_usable(AUTO if spec == "auto" else CPU, dtype, precision)
     name, colon, number = spec.partition(":")
     if name in CHOICES:
         raise DeviceError(f"device {spec!r}: {name} chooses a device and takes no number")
@@ -86,26 +113,42 @@ def device(spec: str | Backend = "auto", dtype: DTypeLike | None = None) -> Back
             f"  usable here: {', '.join(usable()) or 'none'}.  "
             "Try --device cpu, or `fastnn devices` for the reasons."
         )
+    if precision not in cls.precisions:
+        raise ArgumentError(f"device {name!r} has no precision {precision!r}")
     with anothers_code(name):
-        return cls(index, dtype)
+        if precision == "full":
+            return cls(index, dtype)
+        with_precision: Callable[..., Backend] = cls
+        return with_precision(index, dtype, precision)
 
 
 def devices() -> list[DeviceReport]:
     """Return a report on every device that is built in or registered, the broken ones included."""
-    return [_report(name) for name in (*BUILT_IN, *sorted(_plug_ins().keys() - BUILT_IN.keys()))]
+    return [_report(name) for name in _names()]
 
 
 def usable() -> list[str]:
     """Return the names of the devices that can be used here."""
-    return [report.name for report in devices() if report.reason is None]
+    names = []
+    for name in _names():
+        with suppress(DeviceError):
+            cls = _load(name)
+            with anothers_code(name):
+                if cls.unavailable() is None and cls():
+                    names.append(name)
+    return names
 
 
-def _first_usable(names: tuple[str, ...], dtype: DTypeLike) -> Backend:
+def _names() -> list[str]:
+    return [*BUILT_IN, *sorted(_plug_ins().keys() - BUILT_IN.keys())]
+
+
+def _first_usable(names: tuple[str, ...], dtype: DTypeLike, precision: str) -> Backend:
     reasons = []
     for name in names:
         try:
-            return device(name, dtype)
-        except DeviceError as error:
+            return device(name, dtype, precision)
+        except (ArgumentError, DeviceError) as error:
             reasons.append(str(error).splitlines()[0])
     raise DeviceUnavailable("no device can be used here.\n  " + "\n  ".join(reasons))
 
@@ -149,13 +192,25 @@ def _load(name: str) -> type[Backend]:
 
 def _report(name: str) -> DeviceReport:
     source: Literal["built in", "plug-in"] = "built in" if name in BUILT_IN else "plug-in"
+    detail, checks = "", list[Check]()
     try:
         cls = _load(name)
         with anothers_code(name):
-            reason = cls.unavailable()
-            return DeviceReport(name, source, "" if reason else cls().detail, reason)
+            for check in cls.checks():
+                checks.append(_checked(check))
+            failed = next((check.sentence for check in checks if not check.ok), None)
+            reason = cls.unavailable() or failed
+            if reason is None:
+                detail = cls().detail
     except DeviceError as error:
-        return DeviceReport(name, source, "", str(error))
+        reason = str(error)
+    return DeviceReport(name, source, detail, reason, tuple(checks))
+
+
+def _checked(check: object) -> Check:
+    if not isinstance(check, Check):
+        raise TypeError(f"a check is a fastnn.backends.base.Check, not {type(check).__name__}")
+    return check
 
 
 @contextmanager
@@ -163,6 +218,8 @@ def anothers_code(name: str, what: str = "") -> Iterator[None]:
     """Run a device's own code, which may fail in any way: it must not take us along."""
     try:
         yield
+    except DeviceError:
+        raise
     except (Exception, SystemExit) as error:
         raise DeviceError(
             f"device {name!r} is broken{what} ({type(error).__name__}: {error})"

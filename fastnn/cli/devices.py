@@ -2,62 +2,102 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fastnn.cli.output import emit, foreign_code, json_option, printable
+from fastnn.errors import DeviceError
+
+if TYPE_CHECKING:
+    from fastnn.backends.registry import DeviceReport
+    from fastnn.testing.self_test import SelfTest
+
+
+def _sizes(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"[1-9][0-9]{0,14}(-[1-9][0-9]{0,14})+", value):
+        raise click.BadParameter(f"{value!r} is not the sizes of layers, like 784-30-10")
+    return tuple(map(int, value.split("-")))
 
 
 @click.command()
+@click.option(
+    "--network",
+    "sizes",
+    default="784-30-10",
+    show_default=True,
+    callback=_sizes,
+    help="What is trained to try a device: units of every layer, input first.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1, 10**9),
+    default=10,
+    show_default=True,
+    help="Samples a mini-batch.",
+)
 @json_option
-def devices(as_json: bool) -> None:
+def devices(sizes: tuple[int, ...], batch_size: int, as_json: bool) -> None:
     """List the devices, whether they can be used here, and if not, why.
 
-    On each that can, a small network is trained, and compared with the reference.
+    Those that can are tried: 100 mini-batches of a network are compared with NumPy's, and timed.
     """
     from fastnn.backends.registry import devices as reports
+    from fastnn.testing.self_test import SelfTest
 
-    rows = []
     with foreign_code():
-        for report in reports():
-            reason = report.reason or _wrong(report.name)
-            rows.append({**asdict(report), "reason": reason, "usable": reason is None})
+        self_test = SelfTest(sizes, batch_size)
+        network = {"network": "-".join(map(str, sizes)), "batch_size": batch_size}
+        rows = [_row(report, self_test, network) for report in reports()]
     if as_json:
         emit("devices", {"devices": rows})
         return
-    width = max(len(str(row["name"])) for row in rows)
+    width = max(len(row["name"]) for row in rows)
     for row in rows:
         state = "works" if row["usable"] else "cannot be used"
         about = row["detail"] if row["usable"] else row["reason"]
-        line = f"{row['name']:<{width}}  {row['source']:<8}  {state:<14}  "
-        click.echo(printable(line + " ".join(str(about).split())).rstrip())
+        head = f"{row['name']:<{width}}  {row['source']:<8}  {state:<14}  "
+        click.echo(_line(head, about))
+        for line in _below(row):
+            click.echo(_line(" " * (width + 2), line))
 
 
-def _wrong(name: str) -> str | None:
-    """Train a little on the device, and return None if it comes out right, else what is wrong."""
-    import numpy as np
-
-    from fastnn import DeviceError, Network, train
-    from fastnn.backends.registry import anothers_code
-    from fastnn.testing import StrictBackend
-
-    rng = np.random.default_rng(0)
-    x, labels = rng.integers(0, 256, (23, 6), dtype=np.uint8), np.arange(23) % 3
-
-    def trained(device: str | StrictBackend, fused: bool) -> np.ndarray:
-        network = Network([6, 5, 3], device=device, dtype="float64")
-        train(network, (x, labels), epochs=2, batch_size=5, fused=fused)
-        return network.backend.to_numpy(network.buffer)
-
-    right = trained(StrictBackend(dtype="float64"), fused=False)
-    for fused in (False, True):
+def _row(report: DeviceReport, self_test: SelfTest, network: dict[str, Any]) -> dict[str, Any]:
+    """Return what the JSON says of a device, once it has been tried."""
+    reason, measured = report.reason, None
+    if reason is None:
         try:
-            with anothers_code(name):
-                off = np.abs(trained(name, fused) - right).max() / np.abs(right).max()
+            measured = {**network, **self_test(report.name)._asdict()}
         except DeviceError as error:
-            return str(error)
-        if not off < 1e-9:
-            step = "its own step" if fused else "the plain step"
-            return f"it trains wrongly: by {step} the weights come out {off:.1g} off"
-    return None
+            reason = str(error)
+    return {
+        "name": report.name,
+        "source": report.source,
+        "detail": report.detail,
+        "reason": reason,
+        "usable": reason is None,
+        "checks": [check._asdict() for check in report.checks],
+        "self_test": measured,
+    }
+
+
+def _below(row: dict[str, Any]) -> Iterator[str]:
+    """Give the lines that stand below a device's own."""
+    for check in row["checks"]:
+        yield f"{'ok' if check['ok'] else 'not ok'}: {check['name']}, {check['detail']}"
+        if check["remedy"]:
+            yield f"mend it: {check['remedy']}"
+    if tried := row["self_test"]:
+        yield (
+            f"{tried['network']}, mini-batches of {tried['batch_size']}: {tried['step']} step, "
+            f"{tried['us_per_step']:.3g} microseconds each, ready in {tried['prepare_ms']:.0f} ms, "
+            f"{tried['max_relative_error']:.1g} off"
+        )
+        if tried["why"]:
+            yield tried["why"]
+
+
+def _line(head: str, text: object) -> str:
+    return printable(head + " ".join(str(text).split())).rstrip()

@@ -154,6 +154,7 @@ class BackendConformance:
 
     def test_it_says_whether_it_can_be_used(self, backend: Backend) -> None:
         assert type(backend).unavailable(None) is None
+        assert all(check.ok for check in type(backend).checks(None))
         reason = type(backend).unavailable(1_000_000)
         assert isinstance(reason, str)
         assert reason.strip()
@@ -162,6 +163,8 @@ class BackendConformance:
             asked = self.device.partition(":")[0]
             assert backend.name == asked, "the class has another name than its entry point"
         assert isinstance(backend.detail, str)
+        assert "full" in backend.precisions
+        assert backend.precision == "full"
 
     # Crossings ---------------------------------------------------------------------------------
 
@@ -481,6 +484,7 @@ class BackendConformance:
     ) -> None:
         def fused(backend: Backend, plan: Plan) -> Step:
             step = backend.fused_step(plan)
+            assert isinstance(backend.explain(plan), str)
             if step is None:
                 pytest.skip(f"{backend.name} has no fused step for this network: that is its right")
             return step

@@ -113,8 +113,12 @@ def test_every_kernel_and_crossing_has_a_test():
         "empty": "empty_has_its_shape_and_dtype",
         "views": "views_are_consecutive_and_share_memory",
         "fused_step": "the_fused_step_descends_the_reference",
+        "checks": "it_says_whether_it_can_be_used",
+        "explain": "the_fused_step_descends_the_reference",
         "unavailable": "it_says_whether_it_can_be_used",
         "detail": "it_says_whether_it_can_be_used",
+        "precision": "it_says_whether_it_can_be_used",
+        "precisions": "it_says_whether_it_can_be_used",
         "name": "it_says_whether_it_can_be_used",
         "synchronize": "it_learns_as_numpy_does",
     }

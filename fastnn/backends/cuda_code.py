@@ -1,0 +1,109 @@
+"""CUDA sources to machine code by NVRTC, kept on disk.
+
+The sources need no CUDA headers, which is what installations lack most often. What is kept is named
+by all that it was made from, and carries a checksum: a damaged file is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import fastnn.kernels
+from fastnn.backends.cuda_gpu import Definitions
+from fastnn.cache import cache_folder
+from fastnn.errors import DeviceError
+
+__all__ = ["compiled", "kernel_source", "machine_code"]
+
+HEADER = "cuda_sigma.cuh"
+OPTIONS = ("-std=c++17", "-default-device")
+
+_log = logging.getLogger("fastnn")
+
+
+def kernel_source(name: str) -> str:
+    """Return the text of a source in :mod:`fastnn.kernels`."""
+    return (Path(fastnn.kernels.__file__).parent / name).read_text(encoding="utf-8")
+
+
+def machine_code(source: str, definitions: Definitions, capability: tuple[int, int]) -> bytes:
+    """Return a source compiled for a GPU, from the cache if it is there.
+
+    Raises
+    ------
+    DeviceError
+        If it does not compile.
+    """
+    from cupy.cuda import nvrtc
+
+    options = _options(definitions, capability)
+    made_from = [kernel_source(source), kernel_source(HEADER), *options, str(nvrtc.getVersion())]
+    stamp = hashlib.sha256("\n".join(made_from).encode()).hexdigest()[:32]
+    path = cache_folder("cuda") / f"{Path(source).stem}-{stamp}.cubin"
+    code = _read(path)
+    if code is None:
+        code, _ = compiled(source, options)
+        _write(path, code)
+    return code
+
+
+def compiled(source: str, options: tuple[str, ...]) -> tuple[bytes, str]:
+    """Return machine code, and what the compiler had to say.
+
+    Raises
+    ------
+    DeviceError
+        If it does not compile.
+    """
+    from cupy.cuda import nvrtc
+
+    program = nvrtc.createProgram(
+        kernel_source(source), source, [kernel_source(HEADER).encode()], [HEADER.encode()]
+    )
+    try:
+        nvrtc.compileProgram(program, options)
+        return nvrtc.getCUBIN(program), nvrtc.getProgramLog(program)
+    except nvrtc.NVRTCError as error:
+        log = nvrtc.getProgramLog(program).strip()
+        raise DeviceError(f"{source} does not compile ({error}):\n{log}") from error
+    finally:
+        nvrtc.destroyProgram(program)
+
+
+def _options(definitions: Definitions, capability: tuple[int, int]) -> tuple[str, ...]:
+    defined = (f"-D{name}={value}" for name, value in definitions.items())
+    major, minor = capability
+    return (f"--gpu-architecture=sm_{major}{minor}", *OPTIONS, *defined)
+
+
+def _read(path: Path) -> bytes | None:
+    """Return the code in a file if it is as it was written."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    checksum, code = content[:32], content[32:]
+    return code if hashlib.sha256(code).digest() == checksum else None
+
+
+def _write(path: Path, code: bytes) -> None:
+    """Write a file such that no one ever sees a part of it; where that cannot be, go without."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(hashlib.sha256(code).digest() + code)
+        os.replace(file.name, path)
+    except OSError as error:
+        _say_once(str(error))
+
+
+@cache
+def _say_once(error: str) -> None:
+    _log.warning(
+        "fastnn: compiled code cannot be kept (%s); FASTNN_CACHE_DIR names another folder", error
+    )

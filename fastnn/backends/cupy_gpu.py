@@ -1,0 +1,242 @@
+"""A GPU by CuPy: memory, launches on a stream of our own, products by cuBLAS."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import cupy
+import numpy as np
+from cupy.cuda import driver, runtime
+from numpy.typing import DTypeLike, NDArray
+
+from fastnn.backends.base import Array, Shape
+from fastnn.backends.cublas import WORKSPACE_BYTES, Cublas, Matrix
+from fastnn.backends.cuda_code import machine_code
+from fastnn.backends.cuda_gpu import Definitions, Kernel, Limits, Slot
+from fastnn.errors import DeviceError, DeviceOutOfMemory
+
+__all__ = ["CupyGpu"]
+
+_USUAL_SHARED_BYTES = 48 << 10
+_MAX_DYNAMIC_SHARED_SIZE = 8  # the driver's number of that attribute of a function
+
+
+class CupyGpu:
+    """See :class:`fastnn.backends.cuda_gpu.Gpu`."""
+
+    def __init__(self, index: int, tf32: bool) -> None:
+        self._index, self._tf32 = index, tf32
+        self._modules: dict[bytes, Any] = {}
+        with _speaking():
+            self._device = cupy.cuda.Device(index)
+            with self._device:
+                properties = runtime.getDeviceProperties(index)
+                self._stream = cupy.cuda.Stream(non_blocking=True)
+                self._copies = cupy.cuda.Stream(non_blocking=True)
+        self.limits = Limits(
+            (properties["major"], properties["minor"]),
+            properties["sharedMemPerBlockOptin"],
+            properties["regsPerBlock"],
+        )
+        cuda = runtime.driverGetVersion()
+        self.description = (
+            f"{properties['name'].decode()}, {properties['totalGlobalMem'] / 1e9:.0f} GB, "
+            f"CUDA {cuda // 1000}.{cuda % 1000 // 10}, CuPy {cupy.__version__}"
+            + (", tf32" if tf32 else "")
+        )
+
+    def asarray(self, host: NDArray[Any]) -> Array:
+        """Return the host array on the GPU, C-ordered."""
+        with self._here():
+            return cupy.array(host, order="C")
+
+    def to_numpy(self, array: Array) -> NDArray[Any]:
+        """Return a copy on the host, once all work before it is done."""
+        with self._here():
+            host: NDArray[Any] = array.get(stream=self._stream)
+            return host
+
+    def empty(self, shape: Shape, dtype: DTypeLike) -> Array:
+        """Return a C-ordered array of undefined content."""
+        with self._here():
+            return cupy.empty(shape, dtype)
+
+    def copy(self, source: Array, out: Array) -> None:
+        """Enqueue out ← source."""
+        with self._here():
+            runtime.memcpyAsync(
+                out.data.ptr,
+                source.data.ptr,
+                out.nbytes,
+                runtime.memcpyDeviceToDevice,
+                self._stream.ptr,
+            )
+
+    def address(self, array: Array) -> int:
+        """Return where an array lies."""
+        return int(array.data.ptr)
+
+    def free_memory(self) -> tuple[int, int]:
+        """Return how many bytes can be had, those that CuPy keeps for later included, and all."""
+        with self._here():
+            free, total = runtime.memGetInfo()
+            return free + cupy.get_default_memory_pool().free_bytes(), total
+
+    def kernel(
+        self, source: str, name: str, definitions: Definitions, shared_bytes: int = 0
+    ) -> Kernel:
+        """Return a kernel, compiled or from the cache."""
+        code = machine_code(source, definitions, self.limits.capability)
+        with self._here():
+            if code not in self._modules:
+                module = cupy.cuda.function.Module()
+                module.load(code)
+                self._modules[code] = module
+            kernel = self._modules[code].get_function(name)
+            if shared_bytes > _USUAL_SHARED_BYTES:
+                driver.funcSetAttribute(kernel.ptr, _MAX_DYNAMIC_SHARED_SIZE, shared_bytes)
+            return kernel
+
+    def launch(
+        self,
+        kernel: Kernel,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        shared_bytes: int,
+        *arguments: Any,
+    ) -> None:
+        """Enqueue a kernel."""
+        with self._here():
+            kernel(grid, block, arguments, shared_mem=shared_bytes, stream=self._stream)
+
+    def gemm(
+        self,
+        a: Array,
+        b: Array,
+        out: Array,
+        transpose_a: bool,
+        transpose_b: bool,
+        alpha: float | Array,
+        beta: float | Array,
+    ) -> None:
+        """Enqueue out ← alpha · op(a) op(b) + beta · out."""
+        with self._here():
+            self._cublas.gemm(
+                out.dtype,
+                self._matrix(a),
+                self._matrix(b),
+                self._matrix(out),
+                transpose_a,
+                transpose_b,
+                self._factor(alpha),
+                self._factor(beta),
+            )
+
+    def _matrix(self, array: Array) -> Matrix:
+        return Matrix(self.address(array), *array.shape)
+
+    def _factor(self, factor: float | Array) -> float | int:
+        return self.address(factor) if isinstance(factor, cupy.ndarray) else float(factor)
+
+    def slots(self, rows: Array) -> tuple[Slot, Slot]:
+        """Return two slots, for the first and the second half of an array's rows."""
+        half = len(rows) // 2
+        with self._here():
+            return (
+                _CupySlot(rows[:half], self._stream, self._copies),
+                _CupySlot(rows[half:], self._stream, self._copies),
+            )
+
+    def recorded(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Record what work enqueues."""
+        with self._here():
+            self._stream.begin_capture(runtime.streamCaptureModeThreadLocal)
+            try:
+                work()
+            finally:
+                graph = self._stream.end_capture()
+            graph.upload(self._stream)
+
+        def launch() -> None:
+            with self._here():
+                graph.launch(self._stream)
+
+        return launch
+
+    def synchronize(self) -> None:
+        """Wait until all that was enqueued is done."""
+        with self._here():
+            self._stream.synchronize()
+
+    @contextmanager
+    def _here(self) -> Iterator[None]:
+        """What CuPy does inside, it does on this GPU and this stream."""
+        with _speaking(), self._device, self._stream:
+            yield
+
+    @cached_property
+    def _cublas(self) -> Cublas:
+        self._workspace = cupy.empty(WORKSPACE_BYTES, np.uint8)
+        address = self.address(self._workspace)
+        return Cublas(_library(), self._stream.ptr, address, self._tf32)
+
+
+class _CupySlot:
+    """See :class:`fastnn.backends.cuda_gpu.Slot`; copies go on a stream beside the work."""
+
+    def __init__(self, rows: Array, work: Any, copies: Any) -> None:
+        self._rows, self._work, self._copies = rows, work, copies
+        memory = cupy.cuda.alloc_pinned_memory(rows.nbytes)
+        self.host: NDArray[Any] = np.frombuffer(memory, rows.dtype, rows.size).reshape(rows.shape)
+        self._sent = cupy.cuda.Event(disable_timing=True)
+        self._released = cupy.cuda.Event(disable_timing=True)
+
+    def wait(self) -> None:
+        self._sent.synchronize()
+
+    def send(self, count: int) -> None:
+        self._copies.wait_event(self._released)
+        runtime.memcpyAsync(
+            self._rows.data.ptr,
+            self.host.ctypes.data,
+            self.host[:count].nbytes,
+            runtime.memcpyHostToDevice,
+            self._copies.ptr,
+        )
+        self._sent.record(self._copies)
+        self._work.wait_event(self._sent)
+
+    def release(self) -> None:
+        self._released.record(self._work)
+
+
+@contextmanager
+def _speaking() -> Iterator[None]:
+    """Turn what CUDA reports into our errors."""
+    try:
+        yield
+    except cupy.cuda.memory.OutOfMemoryError as error:
+        free, total = runtime.memGetInfo()
+        raise DeviceOutOfMemory(
+            f"the GPU's memory is full: {free / 1e9:.1f} of its {total / 1e9:.1f} GB are free, and "
+            f"more was asked for ({error})"
+        ) from error
+    except (runtime.CUDARuntimeError, driver.CUDADriverError) as error:
+        raise DeviceError(f"the GPU failed: {error}") from error
+
+
+def _library() -> Any:
+    """Return the cuBLAS that CuPy uses, which importing its own part of CuPy loads."""
+    import cupy.cuda.cublas  # noqa: F401
+
+    major = runtime.runtimeGetVersion() // 1000
+    name = f"cublas64_{major}.dll" if os.name == "nt" else f"libcublas.so.{major}"
+    try:
+        return ctypes.CDLL(name)
+    except OSError as error:
+        raise DeviceError(f"cuBLAS cannot be loaded ({error})") from error
