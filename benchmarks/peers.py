@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from time import perf_counter
 from typing import Any
@@ -26,7 +27,7 @@ RATE = 0.5
 
 def by_hand(weights: Arrays, biases: Arrays, data: fastnn.Dataset, batch_size: int) -> Peer:
     """SGD as a good NumPy programmer writes it; the images are scaled once, beforehand."""
-    x, y = _floats(data), _one_hot(data)
+    x, y = _floats(data), one_hot(data)
     w, b = [array.copy() for array in weights], [array.copy() for array in biases]
 
     def epoch(order: np.ndarray) -> None:
@@ -46,35 +47,69 @@ def by_hand(weights: Arrays, biases: Arrays, data: fastnn.Dataset, batch_size: i
     return epoch, lambda: [*w, *b]
 
 
-def jax(weights: Arrays, biases: Arrays, data: fastnn.Dataset, batch_size: int) -> Peer:
-    """A whole epoch as one jitted lax.scan, with the data on the device, as bytes."""
+def jax(
+    weights: Arrays,
+    biases: Arrays,
+    data: fastnn.Dataset,
+    batch_size: int,
+    *,
+    platform: str = "cpu",
+    precision: str = "highest",
+    unrolls: tuple[int, ...] = (1,),
+) -> Peer:
+    """A whole epoch as one jitted lax.scan, with the data on the device, as bytes.
+
+    Of several numbers of steps that the loop may hold at once, what is faster. The parameters are
+    donated: the epoch may write the new ones where the old ones were.
+    """
     import jax
     from jax import numpy as jnp
 
-    x, y = jnp.asarray(data.x.reshape(len(data), -1)), jnp.asarray(_one_hot(data))
-    layers = [(jnp.asarray(w.T), jnp.asarray(b)) for w, b in zip(weights, biases, strict=True)]
+    device = jax.devices(platform)[0]
 
-    def cost(layers: Any, batch: Any) -> Any:
-        a = x[batch].astype(jnp.float32) / 255
+    def on_device(array: np.ndarray) -> Any:
+        return jax.device_put(np.array(array, order="C"), device)  # a copy: it may be donated
+
+    x, y = on_device(data.x.reshape(len(data), -1)), on_device(one_hot(data))
+
+    def at_start() -> Any:
+        return [(on_device(w.T), on_device(b)) for w, b in zip(weights, biases, strict=True)]
+
+    def cost(layers: Any, x: Any, y: Any) -> Any:
+        a = x.astype(jnp.float32) / 255
         for w, b in layers:
             a = jax.nn.sigmoid(a @ w + b)
-        return 0.5 * ((a - y[batch]) ** 2).sum(axis=1).mean()
+        return 0.5 * ((a - y) ** 2).sum(axis=1).mean()
 
-    def step(layers: Any, batch: Any) -> Any:
-        slopes = jax.grad(cost)(layers, batch)
-        return jax.tree.map(lambda p, slope: p - RATE * slope, layers, slopes), None
+    @partial(jax.jit, static_argnames="unroll", donate_argnums=0)
+    def whole(layers: Any, x: Any, y: Any, batches: Any, tail: Any, unroll: int) -> Any:
+        def step(layers: Any, batch: Any) -> Any:
+            slopes = jax.grad(cost)(layers, x[batch], y[batch])
+            return jax.tree.map(lambda p, slope: p - RATE * slope, layers, slopes), None
 
-    @jax.jit
-    def whole(layers: Any, batches: Any, tail: Any) -> Any:
-        layers = jax.lax.scan(step, layers, batches)[0]
+        layers = jax.lax.scan(step, layers, batches, unroll=unroll)[0]
         return step(layers, tail)[0] if tail.size else layers
 
-    def epoch(order: np.ndarray) -> None:
+    def epoch(order: np.ndarray, unroll: int | None = None) -> None:
         nonlocal layers
         full = len(order) // batch_size * batch_size
-        batches, tail = order[:full].reshape(-1, batch_size), order[full:]
-        layers = jax.block_until_ready(whole(layers, jnp.asarray(batches), jnp.asarray(tail)))
+        batches, tail = on_device(order[:full].reshape(-1, batch_size)), on_device(order[full:])
+        with jax.default_matmul_precision(precision):
+            layers = whole(layers, x, y, batches, tail, unroll=unroll or fastest)
+        jax.block_until_ready(layers)
 
+    def seconds(unroll: int) -> float:
+        order = np.arange(len(data), dtype=np.int32)
+        epoch(order, unroll)  # compile
+        began = perf_counter()
+        epoch(order, unroll)
+        return perf_counter() - began
+
+    layers, fastest = at_start(), unrolls[0]
+    if len(unrolls) > 1:
+        fastest = min(unrolls, key=seconds)
+        layers = at_start()
+        epoch.form = f"steps a turn of the loop: {fastest}"
     return epoch, lambda: [
         *(np.asarray(w).T for w, _ in layers),
         *(np.asarray(b) for _, b in layers),
@@ -96,7 +131,7 @@ def _torch(
 ) -> Peer:
     import torch
 
-    x, y = torch.from_numpy(_floats(data)), torch.from_numpy(_one_hot(data))
+    x, y = torch.from_numpy(_floats(data)), torch.from_numpy(one_hot(data))
     w = [torch.tensor(array, requires_grad=True) for array in weights]
     b = [torch.tensor(array, requires_grad=True) for array in biases]
     parameters = [*w, *b]
@@ -175,5 +210,5 @@ def _floats(data: fastnn.Dataset) -> np.ndarray:
     return data.x.reshape(len(data), -1).astype(np.float32) / 255
 
 
-def _one_hot(data: fastnn.Dataset) -> np.ndarray:
+def one_hot(data: fastnn.Dataset) -> np.ndarray:
     return np.eye(10, dtype=np.float32)[data.labels]
