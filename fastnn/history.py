@@ -51,7 +51,7 @@ class History:
     Attributes
     ----------
     device
-        The name of the device it ran on.
+        The device it ran on, "numpy" or "cuda:1".
     step
         The name of the step that ran: "plain", or that of a device's take-over.
     epochs

@@ -285,7 +285,7 @@ class Network:
         activations = f"{hidden} and {self.output}" if hidden else self.output
         return (
             f"<Network {shape}: {activations}, {self.cost}, "
-            f"{self.parameter_count:,} parameters in {self.backend.dtype} on {self.backend.name}>"
+            f"{self.parameter_count:,} parameters in {self.backend.dtype} on {self.backend.spec}>"
         )
 
 

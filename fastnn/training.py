@@ -131,7 +131,7 @@ def train(
     # What overflows on the host is found by the check for divergence, and said once.
     with using(threads), np.errstate(over="ignore", invalid="ignore"):
         step = (backend.fused_step(plan) if fused else None) or BackpropStep(backend, plan)
-        history = History(backend.name, step.name)
+        history = History(backend.spec, step.name)
         rounds = _Rounds(network, plan, step)
         for number in range(1, epochs + 1):
             began = perf_counter()

@@ -172,6 +172,11 @@ class Backend(ABC):
         return ()
 
     @property
+    def spec(self) -> str:
+        """The name by which :func:`fastnn.device` finds it: "cuda", or with its number "cuda:1"."""
+        return self.name if self.index is None else f"{self.name}:{self.index}"
+
+    @property
     def detail(self) -> str:
         """What this device is, for a person: library, version, model."""
         return ""

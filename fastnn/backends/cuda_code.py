@@ -18,7 +18,7 @@ from fastnn.backends.cuda_gpu import Definitions
 from fastnn.cache import cache_folder
 from fastnn.errors import DeviceError
 
-__all__ = ["compiled", "kernel_source", "machine_code"]
+__all__ = ["compiled", "kernel_source", "machine_code", "options_for"]
 
 HEADER = "cuda_sigma.cuh"
 OPTIONS = ("-std=c++17", "-default-device")
@@ -41,7 +41,7 @@ def machine_code(source: str, definitions: Definitions, capability: tuple[int, i
     """
     from cupy.cuda import nvrtc
 
-    options = _options(definitions, capability)
+    options = options_for(definitions, capability)
     made_from = [kernel_source(source), kernel_source(HEADER), *options, str(nvrtc.getVersion())]
     stamp = hashlib.sha256("\n".join(made_from).encode()).hexdigest()[:32]
     path = cache_folder("cuda") / f"{Path(source).stem}-{stamp}.cubin"
@@ -75,7 +75,8 @@ def compiled(source: str, options: tuple[str, ...]) -> tuple[bytes, str]:
         nvrtc.destroyProgram(program)
 
 
-def _options(definitions: Definitions, capability: tuple[int, int]) -> tuple[str, ...]:
+def options_for(definitions: Definitions, capability: tuple[int, int]) -> tuple[str, ...]:
+    """Return what the compiler is told."""
     defined = (f"-D{name}={value}" for name, value in definitions.items())
     major, minor = capability
     return (f"--gpu-architecture=sm_{major}{minor}", *OPTIONS, *defined)
@@ -95,9 +96,10 @@ def _write(path: Path, code: bytes) -> None:
     """Write a file such that no one ever sees a part of it; where that cannot be, go without."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(hashlib.sha256(code).digest() + code)
-        os.replace(file.name, path)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            whole = Path(folder) / path.name
+            whole.write_bytes(hashlib.sha256(code).digest() + code)
+            os.replace(whole, path)
     except OSError as error:
         _say_once(str(error))
 

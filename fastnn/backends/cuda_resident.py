@@ -20,9 +20,9 @@ from fastnn.kernels.reference import GRADIENT_FACTOR, LEAK, MATCHED
 
 __all__ = ["Fit", "ResidentStep", "Tiling", "definitions", "fit"]
 
-# Registers that a thread needs beside its weights and what it holds of the next mini-batch: for its
-# part of two samples, sums and addresses; found by compiling (tests/cuda/test_compile.py).
-_BESIDE = 60
+# Registers that a thread needs beside its weights, its part of a sample, and what it holds of the
+# next mini-batch: sums and addresses; found by compiling (tests/cuda/test_compile.py).
+_BESIDE = 44
 _MOST_REGISTERS = 255
 
 
@@ -107,10 +107,10 @@ def fit(
     best: tuple[float, Fit] | None = None
     least_shared = None
     for tiling in tilings(inputs, hidden):
-        threads = 32 * tiling.warps
+        # Each of four schedulers has a quarter of the registers, for whole warps, eight at a time.
+        threads = 128 * -(-tiling.warps // 4)
         registers = min(_MOST_REGISTERS, limits.registers // threads // 8 * 8)
-        weights = words * tiling.units * tiling.columns
-        spare = registers - weights - words * _BESIDE
+        spare = registers - words * ((tiling.units + 1) * tiling.columns + _BESIDE)
         held = min(spare // _row_registers(sizes, row), -(-batch_size // tiling.warps))
         if held < 1:
             continue

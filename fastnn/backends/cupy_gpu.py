@@ -231,12 +231,11 @@ def _speaking() -> Iterator[None]:
 
 
 def _library() -> Any:
-    """Return the cuBLAS that CuPy uses, which importing its own part of CuPy loads."""
-    import cupy.cuda.cublas  # noqa: F401
-
+    """Return the cuBLAS that CuPy uses, which asking for its own calls of it loads."""
     major = runtime.runtimeGetVersion() // 1000
     name = f"cublas64_{major}.dll" if os.name == "nt" else f"libcublas.so.{major}"
     try:
+        _ = cupy.cuda.cublas
         return ctypes.CDLL(name)
-    except OSError as error:
-        raise DeviceError(f"cuBLAS cannot be loaded ({error})") from error
+    except (ImportError, OSError) as error:
+        raise DeviceError(f"cuBLAS cannot be loaded ({str(error).splitlines()[0]})") from error

@@ -156,7 +156,7 @@ def describe_data(datasets: Datasets) -> dict[str, Any]:
 
 def describe_device(backend: Backend) -> dict[str, str]:
     """Return the JSON object that names a device."""
-    return {"name": backend.name, "detail": backend.detail}
+    return {"name": backend.spec, "precision": backend.precision, "detail": backend.detail}
 
 
 def versions() -> dict[str, str]:

@@ -79,6 +79,7 @@ option = partial(click.option, show_default=True)
 @click.command()
 @data_option
 @device_option
+@option("--precision", default="full", help="Of products: full, or tf32 on GPUs that have it.")
 @option("--hidden", default="30", callback=_hidden, help="Hidden layers: 30, or 16,16, or none.")
 @option(
     "--activation",
@@ -115,6 +116,7 @@ option = partial(click.option, show_default=True)
 def train(
     source: str | None,
     device: str,
+    precision: str,
     hidden: list[int],
     activation: str | list[str],
     output: str,
@@ -153,7 +155,7 @@ def train(
     check_pair(cost, output)
     known_name("initialiser", init, INITIALISERS)
     with foreign_code():
-        backend = find_device(device)
+        backend = find_device(device, precision=precision)
     path = path if path is not None else _default_path(source)
     replaced = check_writable(path).exists()
     datasets = load_data(source, notes)
@@ -232,7 +234,7 @@ def _introduce(notes: Notes, datasets: Datasets, network: Network, device: str) 
     notes.say(f"network  {shape}, {network.parameter_count:,} parameters")
     chosen = f" (auto: the first usable of {', '.join(AUTO)})" if device == "auto" else ""
     detail = f": {network.backend.detail}" if network.backend.detail else ""
-    notes.say(f"device   {network.backend.name}{chosen}{detail}")
+    notes.say(f"device   {network.backend.spec}{chosen}{detail}")
 
 
 def _accuracy(epoch: Epoch) -> float:

@@ -163,6 +163,7 @@ class BackendConformance:
             asked = self.device.partition(":")[0]
             assert backend.name == asked, "the class has another name than its entry point"
         assert isinstance(backend.detail, str)
+        assert backend.spec == (self.device if isinstance(self.device, str) else backend.name)
         assert "full" in backend.precisions
         assert backend.precision == "full"
 

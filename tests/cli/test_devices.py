@@ -240,7 +240,11 @@ def test_a_plug_in_is_listed_and_used(run, plug_in, data):
     (good,) = [device for device in report["devices"] if device["name"] == "good"]
     assert (good["source"], good["usable"]) == ("plug-in", True)
     trained = run("train", "--data", data, "--epochs", 1, "--device", "good", "--json").json
-    assert trained["device"] == {"name": "good", "detail": "as good as NumPy"}
+    assert trained["device"] == {
+        "name": "good",
+        "precision": "full",
+        "detail": "as good as NumPy",
+    }
     assert run("evaluate", trained["model"], "--device", "good").code == 0
 
 

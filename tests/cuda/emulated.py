@@ -1,4 +1,4 @@
-"""A GPU of the host: kernels' own sources as C++, one thread after the other; see emulator.h.
+"""A GPU of the host: kernels' own sources as C++, one thread after the other; see emulator.cpp.
 
 Its memory is NumPy's, and fresh memory is full of NaN. What it multiplies goes through
 :class:`fastnn.backends.cublas.Cublas` into a stand-in for the library.
@@ -10,7 +10,11 @@ import os
 import re
 import subprocess
 import tempfile
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -26,6 +30,9 @@ BUILT = Path(tempfile.gettempdir()) / f"fastnn-emulated-{os.getuid()}"
 FAILURES = {
     1: "threads wait at different barriers",
     2: "memory beyond the shared one was written",
+    3: "a lane takes part in a shuffle that its mask leaves out",
+    4: "two threads touch the same memory with no barrier in between",
+    5: "memory is touched that was not given to the kernel",
 }
 H200 = Limits((9, 0), 227 << 10)
 
@@ -38,37 +45,68 @@ def kernel_names(source):
     return re.findall(r'extern "C" __global__ void (?:__launch_bounds__\(.*?\) )?(\w+)\(', source)
 
 
-def built(source, definitions):
-    """Return a source of a kernel as a library, compiled or from an earlier time."""
+def source_of(name):
+    return (KERNELS / name).read_text(encoding="utf-8")
+
+
+def built(source, definitions, watched=False):
+    """Return where a source of a kernel lies as a library, compiled or from an earlier time.
+
+    Parameters
+    ----------
+    source
+        Its text.
+    definitions
+        What it is compiled with.
+    watched
+        Whether it tells the emulator what memory it touches.
+    """
     shared = re.search(r"extern __shared__ (\w+) shared_memory", source)[1]
     names = kernel_names(source)
     program = "\n".join(
-        [
-            '#include "emulator.h"',
-            source,
-            f"SHARED_MEMORY({shared})",
-            *map("KERNEL({})".format, names),
-        ]
+        ['#include "emulator.h"', source, f"MEMORY({shared})", *map("KERNEL({})".format, names)]
     )
     options = [f"-D{name}={value}" for name, value in definitions.items()]
-    parts = [program, *options, (HERE / "emulator.h").read_text(), header()]
-    stamp = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+    options += ["-Og", "-fsanitize=thread"] if watched else ["-O1"]
+    seen = [(HERE / "emulator.h").read_text(), source_of("cuda_sigma.cuh"), str(emulator())]
+    return compiled(program, [*options, f"-I{HERE}", f"-I{KERNELS}"], [str(emulator())], seen)
+
+
+@cache
+def emulator():
+    options = ["-O2", "-U_FORTIFY_SOURCE", f"-I{HERE}"]  # which knows nothing of fibers' stacks
+    program = (HERE / "emulator.cpp").read_text()
+    return compiled(program, options, [], [(HERE / "emulator.h").read_text()])
+
+
+def compiled(program, options, libraries, seen):
+    """Return where a C++ program lies as a library; `seen` is all else that it is made of."""
+    options = ["-std=c++17", "-ffp-contract=off", "-fPIC", "-w", *options]
+    stamp = hashlib.sha256("\n".join([program, *options, *seen]).encode()).hexdigest()[:32]
     library = BUILT / f"{stamp}.so"
     if not library.exists():
         BUILT.mkdir(exist_ok=True)
-        made = library.with_suffix(f".{os.getpid()}")
-        flags = ["-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-w"]
-        where = [f"-I{HERE}", f"-I{KERNELS}"]
-        command = ["g++", *flags, *where, *options, "-x", "c++", "-", "-o", str(made)]
-        done = subprocess.run(command, input=program, capture_output=True, text=True)
-        if done.returncode:
-            raise KernelFailed(done.stderr)
-        made.replace(library)
-    return ctypes.CDLL(str(library))
+        with tempfile.TemporaryDirectory(dir=BUILT) as folder:
+            # In two steps: linked with -fsanitize it would be watched by the compiler's own.
+            code, made = Path(folder, "code.o"), Path(folder, "made.so")
+            run(["g++", *options, "-c", "-x", "c++", "-", "-o", str(code)], program)
+            run(["g++", "-shared", str(code), *libraries, "-o", str(made)])
+            made.replace(library)
+    return library
 
 
-def header():
-    return (KERNELS / "cuda_sigma.cuh").read_text(encoding="utf-8")
+def run(command, given=""):
+    done = subprocess.run(command, input=given, capture_output=True, text=True)
+    if done.returncode:
+        raise KernelFailed(done.stderr)
+
+
+def build(works):
+    """Call what builds libraries, as many at a time as there are processors."""
+    emulator()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for done in [pool.submit(work) for work in works]:
+            done.result()
 
 
 class EmulatedGpu:
@@ -84,32 +122,58 @@ class EmulatedGpu:
         In which the threads of a block run: 0 ascending, 1 descending, else shuffled by this seed.
     changed
         Makes another source of a source, to see whether that is noticed.
+    watched
+        Whether each access of a kernel to memory is looked at; see emulator.cpp.
+
+    Attributes
+    ----------
+    launches
+        The names of the kernels that were launched or recorded, in turn.
+    recordings
+        How many recordings were made.
     """
 
     description = "an emulated GPU"
 
-    def __init__(self, limits=H200, memory=1 << 40, order=0, changed=lambda source: source):
+    def __init__(
+        self,
+        limits=H200,
+        memory=1 << 40,
+        order=0,
+        changed=lambda source: source,
+        watched=False,
+    ):
         self.limits, self.memory, self.order, self.changed = limits, memory, order, changed
-        self.launches = []
+        self.watched = watched
+        self.launches, self.recordings = [], 0
         self._cublas = Cublas(HostCublas(), stream=0, workspace=0, tf32=False)
         self._recording = None
+        self._taken = {}
+        self._sent = []
 
     def asarray(self, host):
-        return self._taken(np.array(host, order="C"))
+        return self._take(np.asarray(host).nbytes, lambda: np.array(host, order="C"))
 
     def to_numpy(self, array):
         assert self._recording is None
+        self._receive()
         return array.copy()
 
     def empty(self, shape, dtype):
-        array = self._taken(np.empty(shape, dtype))
-        array.view(np.uint8).fill(0xFF)
+        size = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
+        array = self._take(size, lambda: np.empty(shape, dtype))
+        spoil(array)
         return array
 
-    def _taken(self, array):
+    def _take(self, size, make):
         assert self._recording is None, "memory was asked for while recording"
-        if array.nbytes > self.memory:
-            raise DeviceOutOfMemory(f"{array.nbytes} bytes")
+        free, total = self.free_memory()
+        if size > free:
+            raise DeviceOutOfMemory(f"{free} of {total} bytes are free; {size} were asked for")
+        array = make()
+        key, begin = object(), array.ctypes.data
+        self._taken[key] = begin, begin + array.nbytes
+        weakref.finalize(array, self._taken.pop, key).atexit = False
         return array
 
     def copy(self, source, out):
@@ -121,12 +185,12 @@ class EmulatedGpu:
         return array.ctypes.data
 
     def free_memory(self):
-        return self.memory, self.memory
+        return self.memory - sum(end - begin for begin, end in self._taken.values()), self.memory
 
     def kernel(self, source, name, definitions, shared_bytes=0):
         assert shared_bytes <= self.limits.shared_memory
-        text = self.changed((KERNELS / source).read_text(encoding="utf-8"))
-        return name, getattr(built(text, definitions), f"run_{name}")
+        library = built(self.changed(source_of(source)), definitions, self.watched)
+        return name, getattr(ctypes.CDLL(str(library)), f"run_{name}")
 
     def launch(self, kernel, grid, block, shared_bytes, *arguments):
         name, function = kernel
@@ -140,11 +204,17 @@ class EmulatedGpu:
         kept = [value for value in arguments if isinstance(value, np.ndarray)]
 
         def run():
+            assert kept is not None  # what a recorded launch reads must live
             addresses = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
+            library = ctypes.CDLL(str(emulator()))
+            if self.watched:
+                mine = np.array(sorted(self._taken.values()), np.uintp)
+                library.give(len(mine), ctypes.c_void_p(mine.ctypes.data))
             failure = function(three(grid), three(block), int(shared_bytes), addresses, self.order)
             if failure:
-                raise KernelFailed(f"{name}: {FAILURES[failure]}")
-            assert kept is not None  # what a recorded launch reads must live
+                library.what_was_said.restype = ctypes.c_char_p
+                said = f" ({library.what_was_said().decode()})" if self.watched else ""
+                raise KernelFailed(f"{name}: {FAILURES[failure]}{said}")
 
         self.launches.append(name)
         self._do(run)
@@ -169,10 +239,12 @@ class EmulatedGpu:
 
     def recorded(self, work):
         self._recording = []
+        self.recordings += 1
         work()
         recorded, self._recording = self._recording, None
 
         def replay():
+            self._receive()
             for each in recorded:
                 each()
 
@@ -180,32 +252,59 @@ class EmulatedGpu:
 
     def _do(self, work):
         if self._recording is None:
+            self._receive()
             work()
         else:
             self._recording.append(work)
 
+    def _receive(self):
+        """Do the copies from the host that were sent."""
+        while self._sent:
+            self._sent.pop()()
+
     def synchronize(self):
         assert self._recording is None
+        self._receive()
 
 
 class EmulatedSlot:
-    """Copies as late as it may: what was put into the host's piece too early is seen."""
+    """Copies as late as it may, and fills with ones what may no longer, or not yet, be read."""
 
     def __init__(self, gpu, rows):
-        self.host, self._rows = np.empty_like(rows), rows
-        self._free, self._count = True, 0
+        self.host, self._rows, self._gpu = np.empty_like(rows), rows, gpu
+        self._waited = self._released = True
+        self._copy = None
 
     def wait(self):
-        self._free = True
+        if self._copy:
+            self._copy()
+        self._waited = True
+        spoil(self.host)
 
     def send(self, count):
-        assert self._free, "the host wrote before its piece was sent"
-        self._free = False
-        self._rows[:count] = self.host[:count]
-        self._rows[count:].view(np.uint8).fill(0xFF)
+        assert self._waited, "the host wrote before its piece was sent"
+        assert self._released, "rows are replaced that are still read"
+        assert self._gpu._recording is None
+        self._waited = self._released = False
+        before = self.host.tobytes()
+
+        def copy():
+            if self._copy is copy:
+                self._copy = None
+                assert self.host.tobytes() == before, "the host wrote before its piece was sent"
+                self._rows[:count] = self.host[:count]
+
+        self._copy = copy
+        self._gpu._sent.append(copy)
 
     def release(self):
-        pass
+        assert not self._copy, "what was sent was never read"
+        self._released = True
+        spoil(self._rows)
+
+
+def spoil(array):
+    array.reshape(-1).view(np.uint8).fill(0xFF)
 
 
 class HostCublas:
@@ -261,10 +360,10 @@ def three(shape):
 
 
 class EmulatedBackend(CupyBackend):
-    """The CUDA device on an emulated GPU; set what it has by making a subclass."""
+    """The CUDA device on an emulated GPU; a subclass says what that has."""
 
     name = "cuda"
-    has = {}
+    has: ClassVar = {}
 
     @classmethod
     def _open(cls, index, tf32):

@@ -119,6 +119,7 @@ def test_every_kernel_and_crossing_has_a_test():
         "detail": "it_says_whether_it_can_be_used",
         "precision": "it_says_whether_it_can_be_used",
         "precisions": "it_says_whether_it_can_be_used",
+        "spec": "it_says_whether_it_can_be_used",
         "name": "it_says_whether_it_can_be_used",
         "synchronize": "it_learns_as_numpy_does",
     }
