@@ -111,6 +111,12 @@ class Gpu(Protocol):
     def slots(self, rows: Array) -> tuple[Slot, Slot]:
         """Return two slots, for the first and the second half of an array's rows."""
 
+    def aside(self, work: Callable[[], None]) -> None:
+        """Enqueue work behind all before it and beside all after it, up to :meth:`join`."""
+
+    def join(self) -> None:
+        """What is enqueued from here on comes behind what went aside."""
+
     def recorded(self, work: Callable[[], None]) -> Callable[[], None]:
         """Record what work enqueues, once, and return what enqueues all of it in one call."""
 

@@ -7,6 +7,7 @@ the end of those that make the deltas, and the targets are read where they lie.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,18 @@ __all__ = ["GraphStep", "declined"]
 
 # Mini-batches of the longer of the two graphs there are; the other has one.
 _MANY = 32
-# Numbers a buffer at the most: larger mini-batches the plain step takes in portions.
-_MOST_NUMBERS = 1 << 23
+# Of the GPU's free memory, what a mini-batch may take; the plain step takes larger ones in portions.
+_MOST_OF_FREE = 0.25
 
 
-def declined(plan: Plan) -> str | None:
+def declined(plan: Plan, itemsize: int, free_bytes: int) -> str | None:
     """Return why a plan is not for this step, or None."""
-    if plan.batch_size * max(plan.sizes) > _MOST_NUMBERS:
-        return "a mini-batch is so large that it is taken in portions"
+    needed = 2 * plan.batch_size * sum(plan.sizes) * itemsize
+    if needed > free_bytes * _MOST_OF_FREE:
+        return (
+            f"a mini-batch takes {needed / 1e9:.1f} GB, with {free_bytes / 1e9:.1f} GB free, and "
+            "goes in portions"
+        )
     return None
 
 
@@ -110,5 +115,9 @@ class GraphStep:
             if l > 0:  # BP2
                 backend.matmul(delta[l], w, delta[l - 1])
                 sum_up("hidden_delta", l - 1, a[l], np.int32(CODES[plan.layers[l - 1].activation]))
-            # BP4
-            backend.matmul(delta[l], a[l], w, transpose_a=True, alpha=minus_rate, beta=shrink)
+            # BP4, which nothing of this mini-batch waits for
+            descend = partial(
+                backend.matmul, delta[l], a[l], w, transpose_a=True, alpha=minus_rate, beta=shrink
+            )
+            self._gpu.aside(descend) if l > 0 else descend()
+        self._gpu.join()

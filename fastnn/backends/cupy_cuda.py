@@ -112,7 +112,8 @@ class CupyBackend(CudaKernels):
         if isinstance(how, Fit):
             each = how.tiling.units * how.tiling.columns
             return "resident", how, f"a block of {how.threads} threads holds {each} weights each"
-        reason = graph_declined(plan)
+        free, _ = self.gpu.free_memory()
+        reason = graph_declined(plan, self.dtype.itemsize, free)
         if reason is None:
             return "graph", None, f"not resident, since {how}"
         return "plain", None, f"not resident, since {how}; no graph, since {reason}"

@@ -30,13 +30,13 @@ class CupyGpu:
     """See :class:`fastnn.backends.cuda_gpu.Gpu`."""
 
     def __init__(self, index: int, tf32: bool) -> None:
-        self._index, self._tf32 = index, tf32
         self._modules: dict[bytes, Any] = {}
         with _speaking():
             self._device = cupy.cuda.Device(index)
             with self._device:
                 properties = runtime.getDeviceProperties(index)
-                self._stream = cupy.cuda.Stream(non_blocking=True)
+                self._lane = self._main = _Lane(tf32)
+                self._aside = _Lane(tf32)
                 self._copies = cupy.cuda.Stream(non_blocking=True)
         self.limits = Limits(
             (properties["major"], properties["minor"]),
@@ -126,7 +126,7 @@ class CupyGpu:
     ) -> None:
         """Enqueue out ← alpha · op(a) op(b) + beta · out."""
         with self._here():
-            self._cublas.gemm(
+            self._lane.cublas.gemm(
                 out.dtype,
                 self._matrix(a),
                 self._matrix(b),
@@ -151,6 +151,24 @@ class CupyGpu:
                 _CupySlot(rows[:half], self._stream, self._copies),
                 _CupySlot(rows[half:], self._stream, self._copies),
             )
+
+    def aside(self, work: Callable[[], None]) -> None:
+        """Enqueue work on a stream beside."""
+        self._follow(self._aside, self._main)
+        self._lane = self._aside
+        try:
+            work()
+        finally:
+            self._lane = self._main
+
+    def join(self) -> None:
+        """Let the stream wait for the one beside."""
+        self._follow(self._main, self._aside)
+
+    def _follow(self, later: _Lane, earlier: _Lane) -> None:
+        with _speaking(), self._device:
+            earlier.event.record(earlier.stream)
+            later.stream.wait_event(earlier.event)
 
     def recorded(self, work: Callable[[], None]) -> Callable[[], None]:
         """Record what work enqueues."""
@@ -179,11 +197,23 @@ class CupyGpu:
         with _speaking(), self._device, self._stream:
             yield
 
+    @property
+    def _stream(self) -> Any:
+        return self._lane.stream
+
+
+class _Lane:
+    """A stream with what works on it: two streams cannot share a handle of cuBLAS."""
+
+    def __init__(self, tf32: bool) -> None:
+        self._tf32 = tf32
+        self.stream = cupy.cuda.Stream(non_blocking=True)
+        self.event = cupy.cuda.Event(disable_timing=True)
+
     @cached_property
-    def _cublas(self) -> Cublas:
+    def cublas(self) -> Cublas:
         self._workspace = cupy.empty(WORKSPACE_BYTES, np.uint8)
-        address = self.address(self._workspace)
-        return Cublas(_library(), self._stream.ptr, address, self._tf32)
+        return Cublas(_library(), self.stream.ptr, self._workspace.data.ptr, self._tf32)
 
 
 class _CupySlot:

@@ -148,6 +148,7 @@ class EmulatedGpu:
         self.launches, self.recordings = [], 0
         self._cublas = Cublas(HostCublas(), stream=0, workspace=0, tf32=False)
         self._recording = None
+        self._later = []
         self._taken = {}
         self._sent = []
 
@@ -237,6 +238,18 @@ class EmulatedGpu:
         half = len(rows) // 2
         return EmulatedSlot(self, rows[:half]), EmulatedSlot(self, rows[half:])
 
+    def aside(self, work):
+        """Enqueue work as early as it may run, or as late: it must not matter."""
+        if self.order % 2:
+            self._later.append(work)
+        else:
+            work()
+
+    def join(self):
+        later, self._later = self._later, []
+        for work in later:
+            work()
+
     def recorded(self, work):
         self._recording = []
         self.recordings += 1
@@ -264,6 +277,7 @@ class EmulatedGpu:
 
     def synchronize(self):
         assert self._recording is None
+        assert not self._later
         self._receive()
 
 

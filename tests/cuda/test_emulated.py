@@ -11,7 +11,7 @@ from fastnn.testing import BackendConformance
 class Graph(EmulatedBackend):
     """On a GPU where no network fits one block."""
 
-    has: ClassVar = {"limits": Limits((9, 0), shared_memory=0), "order": 2}
+    has: ClassVar = {"limits": Limits((9, 0), shared_memory=0), "order": 1}
 
 
 class TestResident(BackendConformance):
