@@ -111,10 +111,19 @@ class NumbaBackend(HostBackend):
 
     def fused_step(self, plan: Plan) -> Step | None:
         """Return the step that takes an epoch in one call, or None for very large mini-batches."""
-        weights = sum(n_in * n_out for n_in, n_out in pairwise(plan.sizes))
-        if (
-            plan.batch_size * max(plan.sizes) > _MOST_NUMBERS
-            or plan.batch_size * weights > _MOST_MULTIPLICATIONS
-        ):
-            return None
-        return EpochStep(plan, self._code, self.dtype)
+        return None if _declined(plan) else EpochStep(plan, self._code, self.dtype)
+
+    def explain(self, plan: Plan) -> str:
+        """Return which step the plan gets, and why."""
+        reason = _declined(plan)
+        return f"plain: {reason}" if reason else "epoch: all of it in one compiled call"
+
+
+def _declined(plan: Plan) -> str | None:
+    """Return why a plan is not for the fused step, or None."""
+    if plan.batch_size * max(plan.sizes) > _MOST_NUMBERS:
+        return "a mini-batch is so large that it goes in portions"
+    weights = sum(n_in * n_out for n_in, n_out in pairwise(plan.sizes))
+    if plan.batch_size * weights > _MOST_MULTIPLICATIONS:
+        return "for products as large BLAS is faster"
+    return None
