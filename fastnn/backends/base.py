@@ -15,6 +15,7 @@ Rules for kernels: write ``out`` and nothing else, keep no memory, never wait fo
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -26,7 +27,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastnn.errors import ArgumentError
 
-__all__ = ["Array", "Backend", "Check", "Layer", "Plan", "Step", "checked_dtype"]
+__all__ = ["Array", "Backend", "Check", "Layer", "Plan", "Step", "checked_dtype", "pieces"]
 
 Array: TypeAlias = Any  # a device's own array
 Shape: TypeAlias = tuple[int, ...]
@@ -39,6 +40,15 @@ def checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
             if floats == dtype:
                 return floats
     raise ArgumentError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
+
+
+def pieces(flat: Array, shapes: Sequence[Shape]) -> list[Array]:
+    """Return consecutive pieces of a flat array that has NumPy's slices and reshape."""
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    return [
+        flat[end - math.prod(shape) : end].reshape(shape)
+        for end, shape in zip(ends, shapes, strict=True)
+    ]
 
 
 class Check(NamedTuple):

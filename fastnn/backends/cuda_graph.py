@@ -19,7 +19,7 @@ __all__ = ["GraphStep", "declined"]
 
 # Mini-batches of the longer of the two graphs there are; the other has one.
 _MANY = 32
-# Of the GPU's free memory, what a mini-batch may take; the plain step takes larger ones in portions.
+# Of the free memory, what a mini-batch may take; larger ones the plain step takes in portions.
 _MOST_OF_FREE = 0.25
 
 

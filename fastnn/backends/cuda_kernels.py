@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fastnn.backends.base import Array, Backend, Shape
+from fastnn.backends.base import Array, Backend, Shape, pieces
 from fastnn.backends.cuda_gpu import Definitions, Gpu, Kernel
 from fastnn.backends.cuda_streaming import HostRows, chunks
 from fastnn.kernels.reference import GRADIENT_FACTOR, LEAK, MATCHED, SIGMA
@@ -46,9 +46,10 @@ class CudaKernels(Backend):
         Those come in chunks when they are gathered or trained on.
         """
         host = np.require(host, requirements=["C_CONTIGUOUS", "ALIGNED"])
-        free, total = self.gpu.free_memory()
-        if host.ndim == 2 and host.nbytes > free - total // 8:
-            return HostRows(host)
+        if host.ndim == 2:
+            free, total = self.gpu.free_memory()
+            if host.nbytes > free - total // 8:
+                return HostRows(host)
         return self.gpu.asarray(host)
 
     def to_numpy(self, array: Array) -> NDArray[Any]:
@@ -61,11 +62,7 @@ class CudaKernels(Backend):
 
     def views(self, flat: Array, shapes: Sequence[Shape]) -> list[Array]:
         """Return reshaped slices."""
-        ends = np.cumsum([np.prod(shape, dtype=int) for shape in shapes])
-        return [
-            flat[end - np.prod(shape, dtype=int) : end].reshape(shape)
-            for end, shape in zip(ends, shapes, strict=True)
-        ]
+        return pieces(flat, shapes)
 
     def synchronize(self) -> None:
         """Wait for the GPU."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fastnn.backends.base import Backend, Shape
+from fastnn.backends.base import Backend, Shape, pieces
 
 __all__ = ["Array", "HostBackend"]
 
@@ -32,8 +32,4 @@ class HostBackend(Backend):
 
     def views(self, flat: Array, shapes: Sequence[Shape]) -> list[Array]:
         """Return reshaped slices."""
-        ends = np.cumsum([np.prod(shape, dtype=int) for shape in shapes])
-        return [
-            flat[end - np.prod(shape, dtype=int) : end].reshape(shape)
-            for end, shape in zip(ends, shapes, strict=True)
-        ]
+        return pieces(flat, shapes)
