@@ -24,9 +24,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.backends.base import Array, Backend, Layer, Plan
+from fastnn.backends.base import Array, Backend, Layer, Plan, Step
 
-__all__ = ["PORTION", "BackpropStep", "Workspace", "backpropagate", "feed_forward", "workspaces"]
+__all__ = [
+    "PORTION",
+    "BackpropStep",
+    "Workspace",
+    "backpropagate",
+    "feed_forward",
+    "step_for",
+    "workspaces",
+]
 
 # Numbers a buffer of the plain step at the most: 34 MB in float32, or 2048 samples of 4096 units,
 # with which a large device still has enough to do.
@@ -142,6 +150,11 @@ class BackpropStep:
         # BP4: ∂C/∂W = Dᵀ A_prev / m   W ← shrink · W - η ∂C/∂W
         for layer, delta, a_prev in zip(plan.layers, work.delta, work.a, strict=False):
             backend.descend(layer.w, layer.b, delta, a_prev, rate, shrink)
+
+
+def step_for(backend: Backend, plan: Plan, fused: bool = True) -> Step:
+    """Return the device's own step for a plan, or the plain one where it has none."""
+    return (backend.fused_step(plan) if fused else None) or BackpropStep(backend, plan)
 
 
 class _Before:

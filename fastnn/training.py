@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn.backends.base import Array, Plan, Step
-from fastnn.backprop import BackpropStep
+from fastnn.backprop import step_for
 from fastnn.checks import MOST_EPOCHS, MOST_THREADS, positive_number, whole_number
 from fastnn.costs import mean_cost
 from fastnn.data import Dataset
@@ -24,7 +24,7 @@ from fastnn.inference import Samples
 from fastnn.network import Network
 from fastnn.threads import using
 
-__all__ = ["epoch_order", "evaluate", "train"]
+__all__ = ["epoch_order", "evaluate", "plan_for", "train"]
 
 LabelledSamples: TypeAlias = Dataset | tuple[ArrayLike, ArrayLike]
 
@@ -116,21 +116,11 @@ def train(
 
     backend = network.backend
     scorers = {key: _Scorer(network, data) for key, data in sets.items()}
-    samples = scorers["train"].samples
-    plan = Plan(
-        layers=network.layers,
-        sizes=network.sizes,
-        cost=network.cost,
-        inputs=samples.rows,
-        scale=samples.scale,
-        targets=backend.asarray(scorers["train"].targets),
-        n=n,
-        batch_size=batch_size,
-    )
+    plan = scorers["train"].plan(batch_size)
 
     # What overflows on the host is found by the check for divergence, and said once.
     with using(threads), np.errstate(over="ignore", invalid="ignore"):
-        step = (backend.fused_step(plan) if fused else None) or BackpropStep(backend, plan)
+        step = step_for(backend, plan, fused)
         history = History(backend.spec, step.name)
         rounds = _Rounds(network, plan, step)
         for number in range(1, epochs + 1):
@@ -184,6 +174,11 @@ def evaluate(network: Network, data: LabelledSamples) -> Score:
     return score
 
 
+def plan_for(network: Network, data: Dataset, batch_size: int) -> Plan:
+    """Return what a step needs to train a network on a set that fits it."""
+    return _Scorer(network, _fitting(network, "training", data)).plan(batch_size)
+
+
 class _Scorer:
     """A labelled set on the network's device, to be measured again and again."""
 
@@ -193,6 +188,20 @@ class _Scorer:
         # One-hot, as bytes: a row a sample, with a 1 at its class.
         self.targets: NDArray[np.uint8] = np.zeros((len(data), network.sizes[-1]), np.uint8)
         self.targets[np.arange(len(data)), data.labels] = 1
+
+    def plan(self, batch_size: int) -> Plan:
+        """Return what it takes to train on the set."""
+        network = self._network
+        return Plan(
+            layers=network.layers,
+            sizes=network.sizes,
+            cost=network.cost,
+            inputs=self.samples.rows,
+            scale=self.samples.scale,
+            targets=network.backend.asarray(self.targets),
+            n=len(self.targets),
+            batch_size=batch_size,
+        )
 
     def __call__(self) -> Score:
         outputs = self.samples.outputs(self._network.layers)

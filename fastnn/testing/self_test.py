@@ -7,27 +7,26 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.backends.base import Backend, Plan, Step
+from fastnn.backends.base import Backend
 from fastnn.backends.numpy_cpu import NumpyBackend
 from fastnn.backends.registry import anothers_code, device
-from fastnn.backprop import BackpropStep
-from fastnn.data import Dataset, synthetic
+from fastnn.data import synthetic
 from fastnn.errors import DeviceError
 from fastnn.network import Network
 from fastnn.testing.strict import StrictBackend
-from fastnn.training import epoch_order, train
+from fastnn.training import train
+from fastnn.trial import Trial
 
 __all__ = ["Measured", "SelfTest"]
 
 STEPS = 100
-# The clock runs for so many rounds of them at the most, and for so long.
-ROUNDS, SECONDS = 7, 0.3
+# The clock runs so often, for so long.
+ROUNDS, SECONDS = 5, 0.05
 # In float64 a small network's parameters may come out so far off.
 OFF = 1e-9
 
@@ -47,7 +46,7 @@ class Measured(NamedTuple):
         How far the parameters are off after 100 mini-batches, compared with NumPy in float64:
         the largest difference in an array, in parts of its largest magnitude.
     us_per_step
-        Microseconds a mini-batch, the median of some rounds of 100.
+        Microseconds a mini-batch, the median of some rounds.
     """
 
     step: str
@@ -83,9 +82,7 @@ class SelfTest:
         # The longest sum in a product, and the rounding of each mini-batch on top of the last.
         k = max(batch_size, *sizes)
         self._tolerance = 8 * float(np.finfo(np.float32).eps) * k**0.5 * STEPS
-        exact = _Training(NumpyBackend(dtype="float64"), self._sizes, self._data, batch_size)
-        exact.run(BackpropStep(exact.backend, exact.plan), self._rate)
-        self._right = exact.parameters()
+        self._right = self._trained(self._trial(NumpyBackend(dtype="float64")))
 
     def __call__(self, name: str) -> Measured:
         """Have a device train.
@@ -106,62 +103,24 @@ class SelfTest:
         return measured
 
     def _measured(self, name: str) -> Measured:
-        backend = device(name, "float32")
-        training = _Training(backend, self._sizes, self._data, self._batch_size)
-        began = perf_counter()
-        step = backend.fused_step(training.plan) or BackpropStep(backend, training.plan)
-        training.run(step, self._rate, stop=self._batch_size)
-        prepared = perf_counter() - began
-        training.run(step, self._rate, start=self._batch_size)
-        errors = [
-            np.abs(got - right).max() / np.abs(right).max()
-            for got, right in zip(training.parameters(), self._right, strict=True)
-        ]
-        seconds: list[float] = []
-        while len(seconds) < ROUNDS and sum(seconds) < SECONDS:
-            began = perf_counter()
-            training.run(step, self._rate)
-            seconds.append(perf_counter() - began)
+        trial = self._trial(device(name, "float32"))
+        pairs = zip(self._trained(trial), self._right, strict=True)
+        errors = [np.abs(got - right).max() / np.abs(right).max() for got, right in pairs]
+        seconds = [trial.seconds(SECONDS) for _ in range(ROUNDS)]
         return Measured(
-            step=step.name,
-            why=backend.explain(training.plan),
-            prepare_ms=1e3 * prepared,
+            step=trial.step.name,
+            why=trial.network.backend.explain(trial.plan),
+            prepare_ms=1e3 * trial.prepare_seconds,
             max_relative_error=float(np.max(errors)),  # NaN, if one is
-            us_per_step=1e6 * statistics.median(seconds) / STEPS,
+            us_per_step=1e6 * statistics.median(seconds),
         )
 
+    def _trial(self, backend: Backend) -> Trial:
+        return Trial(Network(self._sizes, device=backend), self._data, self._batch_size)
 
-class _Training:
-    """A network on a device, and what it is to train on."""
-
-    def __init__(self, backend: Backend, sizes: list[int], data: Dataset, batch_size: int) -> None:
-        self.backend, self._network = backend, Network(sizes, device=backend)
-        targets = np.zeros((len(data), sizes[-1]), np.uint8)
-        targets[np.arange(len(data)), data.labels] = 1
-        self.plan = Plan(
-            layers=self._network.layers,
-            sizes=self._network.sizes,
-            cost=self._network.cost,
-            inputs=backend.asarray(data.x),
-            scale=1 / 255,
-            targets=backend.asarray(targets),
-            n=len(data),
-            batch_size=batch_size,
-        )
-        self._order = backend.asarray(epoch_order(len(data), seed=0, epoch=1))
-
-    def run(self, step: Step, rate: float, start: int = 0, stop: int | None = None) -> None:
-        """Train on the samples from start to stop in their order, and wait until that is done."""
-        stop = self.plan.n if stop is None else stop
-        span = self.plan.batch_size * step.stride
-        # What overflows on the host shows in the parameters.
-        with np.errstate(over="ignore", invalid="ignore"):
-            for first in range(start, stop, span):
-                step(self._order, first, min(first + span, stop), rate, 1.0)
-            self.backend.synchronize()
-
-    def parameters(self) -> list[NDArray[Any]]:
-        return [*self._network.weights, *self._network.biases]
+    def _trained(self, trial: Trial) -> list[NDArray[Any]]:
+        trial.run(0, len(self._data), self._rate)
+        return [*trial.network.weights, *trial.network.biases]
 
 
 def _in_float64(name: str) -> None:
