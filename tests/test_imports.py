@@ -38,7 +38,7 @@ LAYERS = [
     ["fastnn.network", "fastnn.model_file"],
     ["fastnn.history"],
     ["fastnn.training"],
-    ["fastnn.trial"],
+    ["fastnn.comparing", "fastnn.trial"],
     ["fastnn.testing"],
     ["fastnn"],
     ["fastnn.cli", "fastnn.__main__"],

@@ -11,6 +11,7 @@ import sys
 import click
 
 from fastnn import __version__
+from fastnn.cli.compare import compare
 from fastnn.cli.data import data
 from fastnn.cli.devices import devices
 from fastnn.cli.model import evaluate, predict
@@ -30,7 +31,7 @@ def cli() -> None:
     """
 
 
-for command in (train, evaluate, predict, devices, data):
+for command in (train, evaluate, predict, devices, compare, data):
     cli.add_command(command)
 
 

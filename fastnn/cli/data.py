@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from fastnn.cli.output import Group, Notes, downloading, emit, json_option, quiet_option
+from fastnn.cli.options import json_option, quiet_option
+from fastnn.cli.output import Group, Notes, downloading, emit
 
 
 @click.group(cls=Group)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastnn.cli.output import emit, foreign_code, json_option, printable
+from fastnn.cli.options import json_option, network_option
+from fastnn.cli.output import emit, foreign_code, printable
 from fastnn.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -16,21 +16,8 @@ if TYPE_CHECKING:
     from fastnn.testing.self_test import SelfTest
 
 
-def _sizes(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
-    if not re.fullmatch(r"[1-9][0-9]{0,14}(-[1-9][0-9]{0,14})+", value):
-        raise click.BadParameter(f"{value!r} is not the sizes of layers, like 784-30-10")
-    return tuple(map(int, value.split("-")))
-
-
 @click.command()
-@click.option(
-    "--network",
-    "sizes",
-    default="784-30-10",
-    show_default=True,
-    callback=_sizes,
-    help="What is trained to try a device: units of every layer, input first.",
-)
+@network_option
 @click.option(
     "--batch-size",
     type=click.IntRange(1, 10**9),

@@ -6,18 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fastnn.cli.options import data_option, device_option, json_option, quiet_option
 from fastnn.cli.output import (
     Notes,
-    data_option,
     describe_data,
     describe_device,
-    device_option,
     emit,
     foreign_code,
-    json_option,
     load_data,
     percent,
-    quiet_option,
 )
 
 if TYPE_CHECKING:

@@ -25,21 +25,6 @@ if TYPE_CHECKING:
 SCHEMA = 1
 INTERRUPTED = 130
 
-data_option = click.option(
-    "--data",
-    "source",
-    metavar="NAME|PATH",
-    help="digits, mnist, synthetic, a folder of IDX files, or an .npz file.",
-)
-device_option = click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    help="auto, cpu, or one that `fastnn devices` lists.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress and no hints.")
-
 
 class Group(click.Group):
     """Commands in the order they are first used in, and a guess at a mistyped one."""

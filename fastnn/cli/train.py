@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastnn.checks import MOST_EPOCHS, MOST_THREADS, positive_number
+from fastnn.checks import MOST_EPOCHS, MOST_THREADS
+from fastnn.cli.options import (
+    batch_size_option,
+    data_option,
+    device_option,
+    hidden_option,
+    json_option,
+    one_or_each,
+    option,
+    quiet_option,
+    rate_option,
+)
 from fastnn.cli.output import (
     INTERRUPTED,
     Notes,
-    data_option,
     describe_data,
     describe_device,
-    device_option,
     emit,
     foreign_code,
-    json_option,
     load_data,
     percent,
-    quiet_option,
     versions,
 )
 from fastnn.cli.progress import Reporter, stopping_politely
-from fastnn.errors import ArgumentError
 
 if TYPE_CHECKING:
     from fastnn.data import Datasets
@@ -33,58 +38,15 @@ if TYPE_CHECKING:
     from fastnn.network import Network
 
 
-def _hidden(ctx: click.Context, param: click.Parameter, value: str) -> list[int]:
-    sizes = [_whole(size) for size in _split(value)] if value != "none" else []
-    if not all(sizes):
-        raise click.BadParameter(
-            f"{value!r} is neither a size, like 30, nor several, like 16,16, nor none"
-        )
-    return sizes
-
-
-def _batch_size(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
-    if value == "full":
-        return None
-    size = _whole(value)
-    if not size:
-        raise click.BadParameter(
-            f"{value!r} is neither a number from 1 nor 'full', the whole training set"
-        )
-    return size
-
-
-def _rate(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    try:
-        return positive_number("it", value)
-    except ArgumentError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-def _one_or_each(ctx: click.Context, param: click.Parameter, value: str) -> str | list[str]:
-    return _split(value) if "," in value else value
-
-
-def _whole(value: str) -> int:
-    """Return a number from 1 that a machine could hold so many of, or 0."""
-    return int(value) if value.isascii() and value.isdigit() and len(value) < 16 else 0
-
-
-def _split(value: str) -> list[str]:
-    return [part.strip() for part in value.split(",")]
-
-
-option = partial(click.option, show_default=True)
-
-
 @click.command()
 @data_option
 @device_option
 @option("--precision", default="full", help="Of products: full, or tf32 on GPUs that have it.")
-@option("--hidden", default="30", callback=_hidden, help="Hidden layers: 30, or 16,16, or none.")
+@hidden_option
 @option(
     "--activation",
     default="sigmoid",
-    callback=_one_or_each,
+    callback=one_or_each,
     help="Of the hidden layers, one or one each: sigmoid, tanh, relu, leaky-relu, identity.",
 )
 @option("--output", default="sigmoid", help="Of the output layer: one of those, or softmax.")
@@ -95,13 +57,8 @@ option = partial(click.option, show_default=True)
 )
 @option("--init", default="scaled", help="scaled, normal, glorot or he.")
 @option("--epochs", type=click.IntRange(1, MOST_EPOCHS), default=30)
-@option(
-    "--batch-size",
-    default="10",
-    callback=_batch_size,
-    help="Samples a mini-batch; 1 learns on-line, full is gradient descent.",
-)
-@option("--learning-rate", "--eta", type=float, callback=_rate, default=0.5, help="η.")
+@batch_size_option
+@rate_option
 @option("--seed", type=click.IntRange(min=0), default=0, help="Of the weights and the order.")
 @option("--shuffle/--no-shuffle", default=True, help="Another order every epoch.")
 @option("--fused/--no-fused", default=True, help="The device's own step, where it has one.")

@@ -1,0 +1,105 @@
+"""The options that commands share, and how their values are read."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+
+import click
+
+from fastnn.checks import positive_number
+from fastnn.errors import ArgumentError
+
+
+def _hidden(ctx: click.Context, param: click.Parameter, value: str) -> list[int]:
+    sizes = [_whole(size) for size in _split(value)] if value != "none" else []
+    if not all(sizes):
+        raise click.BadParameter(
+            f"{value!r} is neither a size, like 30, nor several, like 16,16, nor none"
+        )
+    return sizes
+
+
+def _batch_size(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
+    if value == "full":
+        return None
+    size = _whole(value)
+    if not size:
+        raise click.BadParameter(
+            f"{value!r} is neither a number from 1 nor 'full', the whole training set"
+        )
+    return size
+
+
+def _rate(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    try:
+        return positive_number("it", value)
+    except ArgumentError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def one_or_each(ctx: click.Context, param: click.Parameter, value: str) -> str | list[str]:
+    """Read a value, or several with commas between."""
+    return _split(value) if "," in value else value
+
+
+def _whole(value: str) -> int:
+    """Return a number from 1 that a machine could hold so many of, or 0."""
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 16 else 0
+
+
+def _split(value: str) -> list[str]:
+    return [part.strip() for part in value.split(",")]
+
+
+def _sizes(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"[1-9][0-9]{0,14}(-[1-9][0-9]{0,14})+", value):
+        raise click.BadParameter(f"{value!r} is not the sizes of layers, like 784-30-10")
+    return tuple(map(int, value.split("-")))
+
+
+def _devices(ctx: click.Context, param: click.Parameter, value: str) -> list[str]:
+    names = _split(value)
+    if not all(names):
+        raise click.BadParameter(f"{value!r} is not a list of devices, like numpy,numba")
+    if len(set(names)) < len(names):
+        raise click.BadParameter(f"{value!r} names a device twice")
+    return names
+
+
+option = partial(click.option, show_default=True)
+
+data_option = click.option(
+    "--data",
+    "source",
+    metavar="NAME|PATH",
+    help="digits, mnist, synthetic, a folder of IDX files, or an .npz file.",
+)
+device_option = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="auto, cpu, or one that `fastnn devices` lists.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress and no hints.")
+devices_option = option(
+    "--devices", default="numpy,numba", callback=_devices, help="Those that `fastnn devices` lists."
+)
+hidden_option = option(
+    "--hidden", default="30", callback=_hidden, help="Hidden layers: 30, or 16,16, or none."
+)
+batch_size_option = option(
+    "--batch-size",
+    default="10",
+    callback=_batch_size,
+    help="Samples a mini-batch; 1 learns on-line, full is gradient descent.",
+)
+rate_option = option("--learning-rate", "--eta", type=float, callback=_rate, default=0.5, help="η.")
+network_option = option(
+    "--network",
+    "sizes",
+    default="784-30-10",
+    callback=_sizes,
+    help="Units of every layer, input first.",
+)
