@@ -126,8 +126,8 @@ def fit(
         return best[1]
     if least_shared is None:
         return (
-            f"the {inputs * hidden:,} weights of the first layer are more than the registers of "
-            "one block hold"
+            f"the {inputs * hidden:,} weights of the first layer, and a sample a warp on its way, "
+            "are more than the registers of one block hold"
         )
     return (
         f"all but the first layer's weights takes {least_shared / 1024:,.0f} KB of shared memory; "

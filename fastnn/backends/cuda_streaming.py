@@ -19,7 +19,8 @@ from fastnn.backends.cuda_gpu import Gpu
 
 __all__ = ["CHUNK_BYTES", "HostRows", "StreamedStep", "chunks"]
 
-CHUNK_BYTES = 1 << 26  # of rows, a piece: two of them take 128 MB on either side
+# Bytes of a chunk at the most, and of the GPU's free memory: at times eight are there at once.
+CHUNK_BYTES, _PART_OF_FREE = 1 << 26, 1 / 16
 
 
 class HostRows:
@@ -48,6 +49,10 @@ class _Halves:
     def release(self, which: int) -> None:
         self._slots[which].release()
 
+    def wait(self) -> None:
+        for slot in self._slots:
+            slot.wait()
+
 
 def chunks(gpu: Gpu, rows: HostRows, order: Array) -> Iterator[tuple[slice, Array, Array]]:
     """Bring rows to the GPU in an order, chunk by chunk.
@@ -58,17 +63,21 @@ def chunks(gpu: Gpu, rows: HostRows, order: Array) -> Iterator[tuple[slice, Arra
     holds them until the one after the next is asked for.
     """
     places = gpu.to_numpy(order)
-    half = min(len(places), max(1, CHUNK_BYTES // rows.host[0].nbytes))
-    halves, own_order = (
-        _Halves(gpu, rows.host, half),
-        gpu.asarray(np.arange(2 * half, dtype=np.int32)),
-    )
+    half = min(len(places), max(1, _chunk_bytes(gpu) // rows.host[0].nbytes))
+    halves = _Halves(gpu, rows.host, half)
+    own_order = gpu.asarray(np.arange(2 * half, dtype=np.int32))
     for number, start in enumerate(range(0, len(places), half)):
         part, which = slice(start, min(start + half, len(places))), number % 2
         halves.fill(which, places[part])
         first = which * half
         yield part, halves.rows, own_order[first : first + part.stop - start]
         halves.release(which)
+    halves.wait()  # before its host memory is another's
+
+
+def _chunk_bytes(gpu: Gpu) -> int:
+    free, _ = gpu.free_memory()
+    return min(CHUNK_BYTES, int(free * _PART_OF_FREE))
 
 
 class StreamedStep:
@@ -90,7 +99,7 @@ class StreamedStep:
             for rows in (plan.inputs, plan.targets)
         ]
         batch_bytes = plan.batch_size * sum(host[0].nbytes for host in hosts)
-        self._half = min(self.stride, max(1, CHUNK_BYTES // batch_bytes)) * plan.batch_size
+        self._half = min(self.stride, max(1, _chunk_bytes(gpu) // batch_bytes)) * plan.batch_size
         self._inputs, self._targets = (_Halves(gpu, host, self._half) for host in hosts)
         self._own_order = gpu.asarray(np.arange(2 * self._half, dtype=np.int32))
         self._step = make(replace(plan, inputs=self._inputs.rows, targets=self._targets.rows))

@@ -225,6 +225,7 @@ class _CupySlot:
         self.host: NDArray[Any] = np.frombuffer(memory, rows.dtype, rows.size).reshape(rows.shape)
         self._sent = cupy.cuda.Event(disable_timing=True)
         self._released = cupy.cuda.Event(disable_timing=True)
+        self.release()  # what had this memory before may still be read by work that is enqueued
 
     def wait(self) -> None:
         self._sent.synchronize()

@@ -8,8 +8,6 @@
 // writes memory, and more is an error, whether or not it shows in the results: that two threads of a
 // block touch the same memory with no barrier in between, and one of them writes; that two blocks
 // do; that memory is touched which the kernel was not given.
-#include "emulator.h"
-
 #include <setjmp.h>
 #include <ucontext.h>
 
@@ -20,6 +18,8 @@
 #include <random>
 #include <unordered_map>
 #include <vector>
+
+#include "emulator.h"  // which defines names that the library declares
 
 namespace emulator {
 
@@ -111,12 +111,11 @@ static std::vector<Range> given;  // sorted
 static long barriers, launch_began;
 static std::size_t shared_begin;
 
-static void raced(const char* what, std::size_t at, int other)
+static void raced(const char* what, std::size_t at)
 {
     const bool shared = at - shared_begin < SHARED_MEMORY;
-    std::snprintf(said, sizeof said, "thread %d %s what thread %d %s, %s memory at byte %zu",
-        current, what, other, "has touched", shared ? "shared" : "the GPU's",
-        shared ? at - shared_begin : at);
+    std::snprintf(said, sizeof said, "thread %d %s %s memory at byte %zu", current, what,
+        shared ? "shared" : "the GPU's", shared ? at - shared_begin : at);
     fail(RACE);
 }
 
@@ -142,11 +141,11 @@ static void touch(void* address, std::size_t size, bool writes)
         Word& word = words[place];
         if ((word.written == barriers && word.writer != current)
             || elsewhere(word.written, word.writing_block))
-            return raced(writes ? "writes" : "reads", at, word.writer);
+            return raced(writes ? "writes" : "reads", at);
         if (writes) {
             if ((word.read == barriers && (word.many || word.reader != current))
                 || elsewhere(word.read, word.reading_block))
-                return raced("writes", at, word.reader);
+                return raced("writes", at);
             word.written = barriers;
             word.writer = current;
             word.writing_block = now.block.x;
