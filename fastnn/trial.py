@@ -35,6 +35,8 @@ class Trial:
     ----------
     step, plan
         The step, and what it trains on what.
+    why
+        Why it is that one, in a sentence, if the device says so.
     prepare_seconds
         What it took to make the step, compiling included, and to take a first mini-batch.
     """
@@ -44,6 +46,8 @@ class Trial:
     ) -> None:
         self.network, self.plan = network, plan_for(network, data, batch_size)
         self._order = network.backend.asarray(epoch_order(len(data), seed=0, epoch=1))
+        # Asked before the step takes memory, on which it may depend.
+        self.why = network.backend.explain(self.plan) if fused else ""
         began = perf_counter()
         self.step = step_for(network.backend, self.plan, fused)
         self.run(0, min(batch_size, len(data)), RATE)

@@ -11,6 +11,7 @@ import sys
 import click
 
 from fastnn import __version__
+from fastnn.cli.bench import bench
 from fastnn.cli.compare import compare
 from fastnn.cli.data import data
 from fastnn.cli.devices import devices
@@ -31,7 +32,7 @@ def cli() -> None:
     """
 
 
-for command in (train, evaluate, predict, devices, compare, data):
+for command in (train, evaluate, predict, devices, bench, compare, data):
     cli.add_command(command)
 
 

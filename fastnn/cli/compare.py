@@ -40,7 +40,7 @@ TELLS_LITTLE = 0.1
 @quiet_option
 def compare(
     source: str | None,
-    devices: list[str],
+    devices: list[str] | None,
     hidden: list[int],
     epochs: int,
     batch_size: int | None,
@@ -55,9 +55,12 @@ def compare(
     NumPy does so in float64. A device may be off from that by what rounding does to this very
     training, which NumPy in float32 shows. Ends with 1 if one is off by more.
     """
+    from fastnn.backends.registry import usable
     from fastnn.comparing import compare as run
 
     notes = Notes(quiet)
+    with foreign_code():
+        devices = devices if devices is not None else usable()
     datasets = load_data(source if source is not None else "digits", notes)
     sizes = [datasets.features, *hidden, datasets.classes]
     settings: dict[str, Any] = {

@@ -58,7 +58,9 @@ def _sizes(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
     return tuple(map(int, value.split("-")))
 
 
-def _devices(ctx: click.Context, param: click.Parameter, value: str) -> list[str]:
+def _devices(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
+    if value is None:
+        return None
     names = _split(value)
     if not all(names):
         raise click.BadParameter(f"{value!r} is not a list of devices, like numpy,numba")
@@ -83,8 +85,11 @@ device_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress and no hints.")
-devices_option = option(
-    "--devices", default="numpy,numba", callback=_devices, help="Those that `fastnn devices` lists."
+devices_option = click.option(
+    "--devices",
+    metavar="NAME,...",
+    callback=_devices,
+    help="Of those that `fastnn devices` lists; by default all that can be used here.",
 )
 hidden_option = option(
     "--hidden", default="30", callback=_hidden, help="Hidden layers: 30, or 16,16, or none."

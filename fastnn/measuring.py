@@ -1,0 +1,146 @@
+"""Devices side by side on one network: each checked first, then timed in turns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import sleep
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.backends.base import Backend
+from fastnn.backends.numpy_cpu import NumpyBackend
+from fastnn.backends.registry import anothers_code, device
+from fastnn.data import synthetic
+from fastnn.errors import DeviceError
+from fastnn.network import Network
+from fastnn.trial import Trial
+
+__all__ = ["ROUNDS", "Contender", "Contest", "in_turns"]
+
+STEPS = 100
+ROUNDS = 5
+# Seconds before each turn: so long the threads of BLAS look out for more work, and would take a
+# processor from whoever comes next.
+REST = 0.15
+
+
+class Contender(NamedTuple):
+    """A device that trains the network of a contest rightly.
+
+    Attributes
+    ----------
+    device
+        Its name.
+    trial
+        The network on it, with the step that trains it.
+    max_relative_error
+        How far the parameters are off after 100 mini-batches, compared with NumPy in float64:
+        the largest difference in an array, in parts of its largest magnitude.
+    """
+
+    device: str
+    trial: Trial
+    max_relative_error: float
+
+    @property
+    def step(self) -> str:
+        """The name of its step."""
+        return self.trial.step.name
+
+    @property
+    def why(self) -> str:
+        """Why it is that one, in a sentence, if the device says so."""
+        return self.trial.why
+
+    @property
+    def prepare_ms(self) -> float:
+        """Milliseconds to make the step, compiling included, and to take a first mini-batch."""
+        return 1e3 * self.trial.prepare_seconds
+
+
+class Contest:
+    """100 mini-batches of a network of sigmoid units, for any number of devices, in float32.
+
+    Parameters
+    ----------
+    sizes
+        Units of every layer, input first.
+    batch_size
+        Samples in a mini-batch.
+
+    Raises
+    ------
+    ArgumentError
+        If that is too large for this machine.
+    """
+
+    def __init__(self, sizes: Sequence[int], batch_size: int) -> None:
+        self._sizes, self._batch_size = list(sizes), batch_size
+        n = STEPS * batch_size
+        self._data = synthetic(n, 1, features=sizes[0], classes=min(n, sizes[-1])).train
+        # A step changes z by about as much as this times the units, and rounding must not grow.
+        self._rate = 8 / max(sizes)
+        # The longest sum in a product, and the rounding of each mini-batch on top of the last.
+        k = max(batch_size, *sizes)
+        self._tolerance = 8 * float(np.finfo(np.float32).eps) * k**0.5 * STEPS
+        self._right = self._trained(self._trial(NumpyBackend(dtype="float64"), fused=False))
+
+    def enter(self, name: str, fused: bool = True) -> Contender:
+        """Have a device train.
+
+        Parameters
+        ----------
+        name
+            The device's.
+        fused
+            Whether it may take its own step.
+
+        Raises
+        ------
+        DeviceError
+            If it cannot be used, fails, or trains wrongly, with a sentence that says how.
+        """
+        backend = device(name, "float32")
+        with anothers_code(name):
+            trial = self._trial(backend, fused)
+            pairs = zip(self._trained(trial), self._right, strict=True)
+            off = [float(np.abs(got - right).max() / np.abs(right).max()) for got, right in pairs]
+            entered = Contender(name, trial, float(np.max(off)))  # NaN, if one is
+            step = entered.step
+        if not entered.max_relative_error < self._tolerance:
+            raise DeviceError(
+                f"it trains wrongly: after {STEPS} mini-batches by the {step} step the "
+                f"parameters are {entered.max_relative_error:.1g} off"
+            )
+        return entered
+
+    def _trial(self, backend: Backend, fused: bool) -> Trial:
+        return Trial(Network(self._sizes, device=backend), self._data, self._batch_size, fused)
+
+    def _trained(self, trial: Trial) -> list[NDArray[Any]]:
+        trial.run(0, len(self._data), self._rate)
+        return [*trial.network.weights, *trial.network.biases]
+
+
+def in_turns(trials: Sequence[Trial], seconds: float) -> list[list[float]]:
+    """Time trials one after the other, again and again: what the machine does, it does to all.
+
+    Parameters
+    ----------
+    trials
+        What is timed.
+    seconds
+        For how long, each in all.
+
+    Returns
+    -------
+    For each trial the seconds of a full mini-batch, one a turn.
+    """
+    times: list[list[float]] = [[] for _ in trials]
+    for _ in range(ROUNDS):
+        for mine, trial in zip(times, trials, strict=True):
+            sleep(REST if len(trials) > 1 else 0)
+            mine.append(trial.seconds(seconds / ROUNDS))
+    return times
