@@ -11,6 +11,7 @@ True
 from __future__ import annotations
 
 from fastnn.backends.registry import device, devices
+from fastnn.choosing import Choice, choose
 from fastnn.data import Dataset, Datasets, load_dataset, synthetic
 from fastnn.errors import (
     ArgumentError,
@@ -29,6 +30,7 @@ from fastnn.training import evaluate, train
 
 __all__ = [
     "ArgumentError",
+    "Choice",
     "DataError",
     "Dataset",
     "Datasets",
@@ -45,6 +47,7 @@ __all__ = [
     "Progress",
     "Score",
     "__version__",
+    "choose",
     "device",
     "devices",
     "evaluate",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
-__all__ = ["cache_folder"]
+__all__ = ["cache_folder", "write_whole"]
 
 
 def cache_folder(name: str) -> Path:
@@ -20,3 +21,18 @@ def cache_folder(name: str) -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("fastnn", appauthor=False)) / name
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, and its folder, such that no one ever sees a part of it.
+
+    Raises
+    ------
+    OSError
+        If that cannot be; nothing is left behind then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        whole = Path(folder) / path.name
+        whole.write_bytes(content)
+        os.replace(whole, path)

@@ -39,7 +39,7 @@ LAYERS = [
     ["fastnn.history"],
     ["fastnn.training"],
     ["fastnn.comparing", "fastnn.trial"],
-    ["fastnn.measuring"],
+    ["fastnn.choosing", "fastnn.measuring"],
     ["fastnn.testing"],
     ["fastnn"],
     ["fastnn.cli", "fastnn.__main__"],

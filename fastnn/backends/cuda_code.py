@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import tempfile
 from functools import cache
 from pathlib import Path
 
 import fastnn.kernels
 from fastnn.backends.cuda_gpu import Definitions
-from fastnn.cache import cache_folder
+from fastnn.cache import cache_folder, write_whole
 from fastnn.errors import DeviceError
 
 __all__ = ["compiled", "kernel_source", "machine_code", "options_for"]
@@ -93,13 +91,9 @@ def _read(path: Path) -> bytes | None:
 
 
 def _write(path: Path, code: bytes) -> None:
-    """Write a file such that no one ever sees a part of it; where that cannot be, go without."""
+    """Keep the code in a file; where that cannot be, go without."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            whole = Path(folder) / path.name
-            whole.write_bytes(hashlib.sha256(code).digest() + code)
-            os.replace(whole, path)
+        write_whole(path, hashlib.sha256(code).digest() + code)
     except OSError as error:
         _say_once(str(error))
 

@@ -25,7 +25,7 @@ from fastnn.errors import (
     known_name,
 )
 
-__all__ = ["GROUP", "DeviceReport", "anothers_code", "device", "devices"]
+__all__ = ["GROUP", "DeviceReport", "anothers_code", "device", "devices", "reasons", "usable"]
 
 GROUP = "fastnn.backends"
 
@@ -127,15 +127,26 @@ def devices() -> list[DeviceReport]:
     return [_report(name) for name in _names()]
 
 
-def usable() -> list[str]:
-    """Return the names of the devices that can be used here."""
-    names = []
+def reasons() -> dict[str, str | None]:
+    """Return why each device cannot be used here, or None; without making one, so in no time."""
+    found: dict[str, str | None] = {}
     for name in _names():
-        with suppress(DeviceError):
+        try:
             cls = _load(name)
             with anothers_code(name):
-                if cls.unavailable() is None and cls():
-                    names.append(name)
+                found[name] = cls.unavailable()
+        except DeviceError as error:
+            found[name] = str(error)
+    return found
+
+
+def usable() -> list[str]:
+    """Return the names of the devices that can be used here: that can be made, too."""
+    names = []
+    for name in [name for name, reason in reasons().items() if reason is None]:
+        with suppress(DeviceError), anothers_code(name):
+            _load(name)()
+            names.append(name)
     return names
 
 

@@ -99,6 +99,7 @@ def train(
     from fastnn import device as find_device
     from fastnn import train as run
     from fastnn.activations import layer_activations
+    from fastnn.choosing import choose
     from fastnn.costs import check_pair
     from fastnn.errors import known_name
     from fastnn.initialisers import INITIALISERS
@@ -112,19 +113,21 @@ def train(
     check_pair(cost, output)
     known_name("initialiser", init, INITIALISERS)
     with foreign_code():
-        backend = find_device(device, precision=precision)
+        measured = device == "auto" and precision == "full"
+        backend = None if measured else find_device(device, precision=precision)
     path = path if path is not None else _default_path(source)
     replaced = check_writable(path).exists()
     datasets = load_data(source, notes)
-    network = Network(
-        [datasets.features, *hidden, datasets.classes],
-        activation=activation,
-        output=output,
-        cost=cost,
-        init=init,
-        seed=seed,
-        device=backend,
-    )
+    sizes = [datasets.features, *hidden, datasets.classes]
+    description: dict[str, Any] = {"activation": activation, "output": output, "cost": cost}
+    why = ""
+    if backend is None:
+        m = batch_size if batch_size is not None else len(datasets.train)
+        with foreign_code():
+            chosen = choose(sizes, datasets.train, m, **description)
+            backend = find_device(chosen.device)
+        fused, why = fused and chosen.fused, chosen.why
+    network = Network(sizes, **description, init=init, seed=seed, device=backend)
     settings: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -134,7 +137,7 @@ def train(
         "fused": fused,
         "threads": threads,
     }
-    _introduce(notes, datasets, network, device)
+    _introduce(notes, datasets, network, why)
     with stopping_politely() as interrupted, Reporter(notes, epochs) as reporter:
 
         def on_epoch(epoch: Epoch) -> bool:
@@ -179,9 +182,7 @@ def _default_path(source: str) -> str:
     return f"fastnn-{name}.safetensors"
 
 
-def _introduce(notes: Notes, datasets: Datasets, network: Network, device: str) -> None:
-    from fastnn.backends.registry import AUTO
-
+def _introduce(notes: Notes, datasets: Datasets, network: Network, why: str) -> None:
     shape = "-".join(map(str, network.sizes))
     notes.say(
         f"data     {datasets.name}: {len(datasets.train):,} training and "
@@ -189,9 +190,10 @@ def _introduce(notes: Notes, datasets: Datasets, network: Network, device: str) 
         f"{datasets.classes} classes"
     )
     notes.say(f"network  {shape}, {network.parameter_count:,} parameters")
-    chosen = f" (auto: the first usable of {', '.join(AUTO)})" if device == "auto" else ""
     detail = f": {network.backend.detail}" if network.backend.detail else ""
-    notes.say(f"device   {network.backend.spec}{chosen}{detail}")
+    notes.say(f"device   {network.backend.spec}{detail}")
+    if why:
+        notes.say(f"auto     {why}")
 
 
 def _accuracy(epoch: Epoch) -> float:

@@ -1,0 +1,176 @@
+"""``auto``: each device tries this network, this mini-batch, these data; the fastest is taken."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fastnn.backends.registry import AUTO, anothers_code, device, reasons
+from fastnn.cache import cache_folder, write_whole
+from fastnn.data import Dataset
+from fastnn.errors import DeviceError
+from fastnn.network import Network
+from fastnn.threads import processors
+from fastnn.trial import Trial
+
+__all__ = ["Choice", "choose"]
+
+# Seconds of timing a step, about; and mini-batches of the data that are enough for that.
+SECONDS, MINI_BATCHES = 0.02, 64
+# What bears on speed, of all that is installed.
+PACKAGES = ("cupy-cuda12x", "cupy-cuda13x", "fastnn-mlp", "numba", "numpy", "scipy")
+
+
+class Choice(NamedTuple):
+    """What was taken.
+
+    Attributes
+    ----------
+    device
+        The device, as :func:`fastnn.device` takes it.
+    fused
+        Whether its own step is the faster one.
+    why
+        What each came to, in a line.
+    """
+
+    device: str
+    fused: bool
+    why: str
+
+
+def choose(
+    sizes: Sequence[int],
+    train_set: Dataset,
+    batch_size: int,
+    *,
+    measure: bool = True,
+    **network: Any,
+) -> Choice:
+    """Return the device that trains a network the fastest, and by which of its steps.
+
+    Every device that can be used takes some mini-batches. What they came to is kept for this
+    machine, these versions and this shape.
+
+    Parameters
+    ----------
+    sizes, network
+        Of :class:`fastnn.Network`: the sizes, and what else it takes but the device.
+    train_set
+        What it is to be trained on.
+    batch_size
+        Samples in a mini-batch.
+    measure
+        False takes the first device of a fixed list that can be used, as the environment variable
+        ``FASTNN_AUTO=static`` does.
+
+    Raises
+    ------
+    DeviceError
+        If no device can be used.
+    """
+    if not measure or os.environ.get("FASTNN_AUTO") == "static":
+        return Choice(device("auto").spec, True, f"the first usable of {', '.join(AUTO)}")
+    batch_size, away = min(batch_size, len(train_set)), reasons()
+    path = _path(
+        {
+            "sizes": list(sizes),
+            "batch_size": batch_size,
+            "network": network,
+            "rows": train_set.x.dtype.name,
+            "away": away,
+        }
+    )
+    rates, failed = _kept(path), dict[str, str]()
+    if rates is None:
+        rates = {}
+        some = Dataset(
+            *(rows[: MINI_BATCHES * batch_size] for rows in (train_set.x, train_set.labels))
+        )
+        for name in [name for name, reason in away.items() if reason is None]:
+            try:
+                with anothers_code(name):
+                    rates[name] = _measured(name, sizes, network, some, batch_size)
+            except DeviceError as error:
+                failed[name] = str(error)
+        if rates and not failed:
+            with suppress(OSError):
+                write_whole(path, json.dumps(rates).encode())
+    absent = {name: reason for name, reason in {**away, **failed}.items() if reason}
+    if not rates:
+        lines = [f"{name}: {reason}" for name, reason in absent.items()]
+        raise DeviceError("no device can be used here.\n  " + "\n  ".join(lines))
+    best, *others = sorted(rates, key=lambda name: max(rates[name].values()), reverse=True)
+    said = [
+        f"{best}: {_short(rates[best])} samples/s",
+        *(f"{name} {_short(rates[name])}" for name in others),
+    ]
+    why = "; ".join([", ".join(said), *(f"{name}: {_clause(absent[name])}" for name in absent)])
+    own, plain = rates[best]["own"], rates[best]["plain"]
+    return Choice(best, own >= plain, why)
+
+
+def _measured(
+    name: str, sizes: Sequence[int], network: dict[str, Any], data: Dataset, batch_size: int
+) -> dict[str, float]:
+    """Return samples a second by the device's own step and by the plain one."""
+    own = Trial(Network(sizes, **network, device=device(name)), data, batch_size)
+    rate = batch_size / own.seconds(SECONDS)
+    if own.step.name == "plain":
+        return {"own": rate, "plain": rate}
+    plain = Trial(Network(sizes, **network, device=device(name)), data, batch_size, fused=False)
+    return {"own": rate, "plain": batch_size / plain.seconds(SECONDS)}
+
+
+def _path(what: dict[str, Any]) -> Path:
+    """Return where it is kept how fast that was trained, on this machine by these versions."""
+    versions = {}
+    for package in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    machine = [
+        platform.machine(),
+        _processor(),
+        processors(),
+        os.environ.get("CUDA_VISIBLE_DEVICES"),
+    ]
+    about = json.dumps([what, versions, machine], sort_keys=True, default=str)
+    return cache_folder("auto") / f"{hashlib.sha256(about.encode()).hexdigest()[:32]}.json"
+
+
+def _processor() -> str:
+    """Return the processor's name, where the system tells it."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line for line in lines if line.startswith("model name"))
+    return platform.processor()
+
+
+def _kept(path: Path) -> dict[str, dict[str, float]] | None:
+    """Return the rates in a file, or None if there is none that makes sense."""
+    try:
+        rates = json.loads(path.read_bytes())
+        return {
+            str(name): {step: float(by_step[step]) for step in ("own", "plain")}
+            for name, by_step in rates.items()
+        } or None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _short(rates: dict[str, float]) -> str:
+    """1_052_345 -> '1.05 M'."""
+    rate = max(rates.values())
+    return f"{rate / 1e6:.2f} M" if rate >= 1e5 else f"{rate / 1e3:.2f} k"
+
+
+def _clause(reason: str) -> str:
+    """Return a reason without what mends it, which `fastnn devices` says."""
+    return reason.splitlines()[0].partition(" (")[0].rstrip(".")

@@ -1,0 +1,132 @@
+"""What ``auto`` takes, why, and what it keeps."""
+
+import json
+
+import pytest
+
+import fastnn
+from fastnn import DeviceError, choosing
+from fastnn.choosing import choose
+from fastnn.trial import Trial
+
+DATA = fastnn.synthetic(train=300, test=1, features=12, classes=3).train
+SIZES = [12, 7, 3]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A cache of its own, with three devices of which one cannot be used."""
+    monkeypatch.setattr(choosing, "cache_folder", lambda name: tmp_path / name)
+    found = {"cuda": "no driver was found (install one).", "numba": None, "numpy": None}
+    monkeypatch.setattr(choosing, "reasons", lambda: dict(found))
+    monkeypatch.delenv("FASTNN_AUTO", raising=False)
+    return tmp_path / "auto"
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds a mini-batch by device and step, and who was timed."""
+    seconds = {("numba", "epoch"): 1e-6, ("numba", "plain"): 4e-6, ("numpy", "plain"): 2e-6}
+    timed = []
+
+    def instead(trial, at_least):
+        who = trial.network.backend.name, trial.step.name
+        timed.append(who)
+        return seconds[who]
+
+    monkeypatch.setattr(Trial, "seconds", instead)
+    return seconds, timed
+
+
+def test_the_fastest_is_taken_and_the_line_says_what_each_came_to(clock):
+    chosen = choose(SIZES, DATA, 10)
+    assert (chosen.device, chosen.fused) == ("numba", True)
+    assert chosen.why == "numba: 10.00 M samples/s, numpy 5.00 M; cuda: no driver was found"
+
+
+def test_a_device_whose_plain_step_is_faster_takes_that(clock):
+    seconds, _ = clock
+    seconds["numba", "epoch"] = 8e-6
+    seconds["numpy", "plain"] = 6e-6
+    chosen = choose(SIZES, DATA, 10)
+    assert (chosen.device, chosen.fused) == ("numba", False)
+
+
+def test_it_is_measured_once_for_a_shape(clock, folder):
+    _, timed = clock
+    first = choose(SIZES, DATA, 10)
+    assert timed == [("numba", "epoch"), ("numba", "plain"), ("numpy", "plain")]
+    assert choose(SIZES, DATA, 10) == first
+    assert len(timed) == 3
+    choose(SIZES, DATA, 20)
+    choose([12, 8, 3], DATA, 10)
+    choose(SIZES, DATA, 10, activation="relu")
+    assert len(timed) == 12
+    assert len(list(folder.iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", '{"numba": 3}', '{"numba": {"own": "fast", "plain": 1}}']
+)
+def test_a_damaged_file_is_ignored_and_written_anew(clock, folder, content):
+    _, timed = clock
+    before = choose(SIZES, DATA, 10)
+    (path,) = folder.iterdir()
+    path.write_text(content)
+    assert choose(SIZES, DATA, 10) == before
+    assert len(timed) == 6
+    assert json.loads(path.read_text())["numba"]["own"] == pytest.approx(10 / 1e-6)
+
+
+def test_where_nothing_can_be_kept_it_is_measured_each_time(clock, folder):
+    _, timed = clock
+    folder.write_text("a file where a folder should be")
+    assert choose(SIZES, DATA, 10) == choose(SIZES, DATA, 10)
+    assert len(timed) == 6
+
+
+def test_another_version_is_measured_anew(clock, monkeypatch):
+    _, timed = clock
+    choose(SIZES, DATA, 10)
+    monkeypatch.setattr(choosing.metadata, "version", lambda name: "99")
+    choose(SIZES, DATA, 10)
+    assert len(timed) == 6
+
+
+def test_a_device_that_fails_is_told_and_nothing_is_kept(clock, monkeypatch, folder):
+    make = choosing.device
+
+    def failing(name):
+        if name == "numba":
+            raise RuntimeError("the kernel failed")
+        return make(name)
+
+    monkeypatch.setattr(choosing, "device", failing)
+    chosen = choose(SIZES, DATA, 10)
+    assert chosen.device == "numpy"
+    assert "numba: device 'numba' is broken" in chosen.why
+    assert not folder.exists()
+
+
+def test_without_any_device_it_says_why_each_is_not(monkeypatch):
+    monkeypatch.setattr(choosing, "reasons", lambda: {"cuda": "no driver.", "numpy": "no NumPy."})
+    with pytest.raises(DeviceError, match=r"(?s)cuda: no driver.*numpy: no NumPy"):
+        choose(SIZES, DATA, 10)
+
+
+@pytest.mark.parametrize("how", ["argument", "environment"])
+def test_measuring_can_be_switched_off(clock, monkeypatch, how):
+    _, timed = clock
+    if how == "environment":
+        monkeypatch.setenv("FASTNN_AUTO", "static")
+    chosen = choose(SIZES, DATA, 10, measure=how != "argument")
+    assert timed == []
+    assert chosen.device == fastnn.device("auto").spec
+    assert "first usable" in chosen.why
+
+
+@pytest.mark.parametrize("batch_size", [1, 300, 5000])
+def test_the_real_clock(batch_size):
+    chosen = choose(SIZES, DATA, batch_size)
+    assert chosen.device in ("numba", "numpy")
+    assert "samples/s" in chosen.why
