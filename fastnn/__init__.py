@@ -26,6 +26,7 @@ from fastnn.errors import (
 )
 from fastnn.history import Epoch, History, Progress, Score
 from fastnn.network import Network
+from fastnn.profiling import Profile
 from fastnn.training import evaluate, train
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "ModelError",
     "Network",
     "OutputError",
+    "Profile",
     "Progress",
     "Score",
     "__version__",

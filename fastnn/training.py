@@ -7,6 +7,7 @@ The loop owns what is done: the order of the samples, the rate, the measuring, t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext
 from time import perf_counter
 from typing import Any, TypeAlias
 
@@ -22,6 +23,7 @@ from fastnn.errors import ArgumentError, DataError, Diverged
 from fastnn.history import Epoch, History, Progress, Score
 from fastnn.inference import Samples
 from fastnn.network import Network
+from fastnn.profiling import EVALUATE, Profile
 from fastnn.threads import using
 
 __all__ = ["epoch_order", "evaluate", "plan_for", "train"]
@@ -45,6 +47,7 @@ def train(
     shuffle: bool = True,
     fused: bool = True,
     threads: int | None = None,
+    profile: Profile | None = None,
     on_epoch: Callable[[Epoch], Any] | None = None,
     on_call: Callable[[Progress], Any] | None = None,
 ) -> History:
@@ -76,6 +79,8 @@ def train(
         False forces the plain step where the device has a faster one of its own.
     threads
         How many threads a device on the CPU uses; None lets it choose by the size of the work.
+    profile
+        A :class:`fastnn.Profile` that is filled with where the time goes; training takes longer.
     on_epoch
         Called with an :class:`fastnn.Epoch` after each. Training ends if it returns True.
     on_call
@@ -119,9 +124,13 @@ def train(
     plan = scorers["train"].plan(batch_size)
 
     # What overflows on the host is found by the check for divergence, and said once.
-    with using(threads), np.errstate(over="ignore", invalid="ignore"):
+    with ExitStack() as stack:
+        stack.enter_context(using(threads))
+        stack.enter_context(np.errstate(over="ignore", invalid="ignore"))
         step = step_for(backend, plan, fused)
         history = History(backend.spec, step.name)
+        if profile is not None:
+            step = stack.enter_context(profile.watching(backend, step))
         rounds = _Rounds(network, plan, step)
         for number in range(1, epochs + 1):
             began = perf_counter()
@@ -131,7 +140,8 @@ def train(
                 if on_call and on_call(Progress(number, done, n, done / seconds)) is True:
                     _check_finite(network, {}, number, rate)
                     return history
-            scores = {key: scorer() for key, scorer in scorers.items()}
+            with profile.span(EVALUATE, backend) if profile is not None else nullcontext():
+                scores = {key: scorer() for key, scorer in scorers.items()}
             _check_finite(network, scores, number, rate)
             epoch = Epoch(
                 epoch=number,

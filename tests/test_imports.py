@@ -36,7 +36,7 @@ LAYERS = [
     ["fastnn.inference"],
     # Network.save and load stand in for model_file, and import it when they are called.
     ["fastnn.network", "fastnn.model_file"],
-    ["fastnn.history"],
+    ["fastnn.history", "fastnn.profiling"],
     ["fastnn.training"],
     ["fastnn.comparing", "fastnn.trial"],
     ["fastnn.choosing", "fastnn.measuring"],

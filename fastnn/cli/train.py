@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from fastnn.data import Datasets
     from fastnn.history import Epoch, History, Progress
     from fastnn.network import Network
+    from fastnn.profiling import Profile
 
 
 @click.command()
@@ -67,6 +68,12 @@ if TYPE_CHECKING:
     type=click.IntRange(1, MOST_THREADS),
     help="Of a device on the CPU; by default as many as pay for the network's size.",
 )
+@click.option(
+    "--profile",
+    "trace",
+    type=click.Path(),
+    help="Show where the time goes, and write a Chrome trace there. Training takes longer.",
+)
 @option("--save", "path", type=click.Path(), help="The model file; fastnn-DATA.safetensors.")
 @json_option
 @quiet_option
@@ -86,6 +93,7 @@ def train(
     shuffle: bool,
     fused: bool,
     threads: int | None,
+    trace: str | None,
     path: str | None,
     as_json: bool,
     quiet: bool,
@@ -95,15 +103,17 @@ def train(
     Without options: 30 hidden units learn scikit-learn's handwritten digits in a few seconds,
     off-line.
     """
-    from fastnn import Network
+    from fastnn import Network, Profile
     from fastnn import device as find_device
     from fastnn import train as run
     from fastnn.activations import layer_activations
+    from fastnn.cache import write_whole
     from fastnn.choosing import choose
     from fastnn.costs import check_pair
     from fastnn.errors import known_name
     from fastnn.initialisers import INITIALISERS
     from fastnn.model_file import check_writable
+    from fastnn.profiling import check_trace
 
     notes = Notes(quiet)
     by_default = source is None
@@ -115,6 +125,7 @@ def train(
     with foreign_code():
         measured = device == "auto" and precision == "full"
         backend = None if measured else find_device(device, precision=precision)
+    target = check_trace(trace) if trace is not None else None
     path = path if path is not None else _default_path(source)
     replaced = check_writable(path).exists()
     datasets = load_data(source, notes)
@@ -138,6 +149,7 @@ def train(
         "threads": threads,
     }
     _introduce(notes, datasets, network, why)
+    profile = Profile() if trace is not None else None
     with stopping_politely() as interrupted, Reporter(notes, epochs) as reporter:
 
         def on_epoch(epoch: Epoch) -> bool:
@@ -153,12 +165,16 @@ def train(
             datasets.train,
             test=datasets.test,
             **settings,
+            profile=profile,
             on_epoch=on_epoch,
             on_call=on_call,
         )
         if saved := bool(history.epochs):
             network.trained_on = {"name": datasets.name, "sha256": datasets.sha256}
             network.save(path)
+    if profile is not None and target is not None:
+        _show(notes, profile)
+        write_whole(target, profile.trace().encode())
     if as_json:
         _emit(history, datasets, network, settings, path if saved else None)
     elif saved:
@@ -194,6 +210,13 @@ def _introduce(notes: Notes, datasets: Datasets, network: Network, why: str) -> 
     notes.say(f"device   {network.backend.spec}{detail}")
     if why:
         notes.say(f"auto     {why}")
+
+
+def _show(notes: Notes, profile: Profile) -> None:
+    by_phase = profile.seconds()
+    all_of_it = sum(by_phase.values())
+    for phase, seconds in by_phase.items():
+        notes.say(f"{phase:<16} {seconds:9.3f} s  {100 * seconds / all_of_it:5.1f} %")
 
 
 def _accuracy(epoch: Epoch) -> float:

@@ -1,5 +1,6 @@
 """``fastnn train``: what it prints where, its JSON, and the effect of every flag."""
 
+import json
 import os
 import re
 import socket
@@ -327,3 +328,17 @@ def test_help_names_every_option_and_loads_little(run_process):
     loaded = set(result.err.split())
     assert "fastnn" in loaded
     assert not loaded & {"scipy", "sklearn", "numba", "cupy", "rich", "requests", "pooch", "PIL"}
+
+
+def test_a_profile_is_shown_and_written(run, data, tmp_path):
+    trace = tmp_path / "trace.json"
+    args = ["train", "--data", data, "--epochs", 2, "--device", "numpy", "--profile", trace]
+    for _ in range(2):  # the second time over the first one's
+        result = run(*args)
+        assert result.code == 0
+        shown = [line.split()[0] for line in result.err.splitlines() if line.endswith(" %")]
+        assert {"gather", "forward", "backward", "update", "evaluate", "host"} <= set(shown)
+        assert json.loads(trace.read_text())["traceEvents"]
+    trace.write_text("something else")
+    assert run(*args).code == 1
+    assert trace.read_text() == "something else"
