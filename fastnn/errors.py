@@ -52,8 +52,10 @@ class DeviceUnavailable(DeviceError):
     """The device that was asked for is known, but cannot be used here."""
 
 
-class DeviceOutOfMemory(FastnnError, MemoryError):
+class DeviceOutOfMemory(DeviceError, MemoryError):
     """The device's memory does not hold what was to be put there."""
+
+    exit_code = 1
 
 
 class DataError(FastnnError, ValueError):

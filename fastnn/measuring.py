@@ -107,7 +107,7 @@ class Contest:
             trial = self._trial(backend, fused)
             pairs = zip(self._trained(trial), self._right, strict=True)
             off = [float(np.abs(got - right).max() / np.abs(right).max()) for got, right in pairs]
-            entered = Contender(name, trial, float(np.max(off)))  # NaN, if one is
+            entered = Contender(backend.spec, trial, float(np.max(off)))  # NaN, if one is
             step = entered.step
         if not entered.max_relative_error < self._tolerance:
             raise DeviceError(

@@ -34,7 +34,7 @@ class Trial:
     Attributes
     ----------
     step, plan
-        The step, and what it trains on what.
+        The step, and the plan it trains by.
     why
         Why it is that one, in a sentence, if the device says so.
     prepare_seconds
@@ -55,12 +55,15 @@ class Trial:
 
     def run(self, start: int, stop: int, rate: float) -> None:
         """Train on the samples from start to stop of an order, and wait until that is done."""
+        self._enqueue(start, stop, rate)
+        self.network.backend.synchronize()
+
+    def _enqueue(self, start: int, stop: int, rate: float) -> None:
         span = self.plan.batch_size * self.step.stride
         # What overflows on the host shows in the parameters.
         with np.errstate(over="ignore", invalid="ignore"):
             for first in range(start, stop, span):
                 self.step(self._order, first, min(first + span, stop), rate, 1.0)
-            self.network.backend.synchronize()
 
     def seconds(self, at_least: float) -> float:
         """Return the seconds of a full mini-batch, timed over a while.
@@ -76,8 +79,9 @@ class Trial:
             began, done = perf_counter(), 0
             while done < many:
                 now = min(many - done, most)
-                self.run(0, now * m, RATE)
+                self._enqueue(0, now * m, RATE)
                 done += now
+            self.network.backend.synchronize()
             took = perf_counter() - began
             if took >= at_least / 2:
                 return took / done

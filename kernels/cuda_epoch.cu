@@ -76,7 +76,8 @@ constexpr int X_ROW = up(INPUTS);
 constexpr int Y = X + BUFFERS * BATCH * X_ROW;                  // (BUFFERS, BATCH, OUTPUTS)
 constexpr int PARTIAL = Y + up(BUFFERS * BATCH * OUTPUTS);      // (SLICE_WARPS, BATCH, TILED_UNITS)
 constexpr int DELTA_1 = PARTIAL + SLICE_WARPS * BATCH * TILED_UNITS;  // (BATCH, TWISTS, TILED_UNITS)
-constexpr int LAYERS = DELTA_1 + BATCH * TWISTS * TILED_UNITS;
+constexpr int LAYERS = up(DELTA_1 + BATCH * TWISTS * TILED_UNITS);
+static_assert(X_ROW % 4 == 0 && LAYERS % 4 == 0, "fours lie where they can be read at once");
 
 // Layer l has b (out,), a (BATCH, up(out)) and, from the second on, W (out, row_of(in)) and δ (BATCH,
 // out), in this order.

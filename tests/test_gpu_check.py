@@ -183,7 +183,8 @@ def test_a_suite_that_did_not_end_well_has_not_passed(status: int | None, said: 
         (9, "========= ERROR SUMMARY: 3 errors", FAILED),
         (0, "", FAILED),  # it watched nothing
         (1, "the step was 'plain', not 'resident'", FAILED),
-        (None, "", FAILED),
+        (None, "", NOT_RUN),  # the tools are slow, and the time is short
+        (None, "========= Invalid __shared__ read of size 16 bytes", FAILED),
         (1, "========= Error: Device not supported.", NOT_RUN),
     ],
 )

@@ -7,6 +7,7 @@ what they are by then.
 
 from __future__ import annotations
 
+import weakref
 from ctypes import byref, c_double, c_float, c_int, c_size_t, c_void_p
 from typing import Any, NamedTuple
 
@@ -58,6 +59,7 @@ class Cublas:
         self._call("cublasSetStream_v2", c_void_p(stream))
         self._call("cublasSetWorkspace_v2", c_void_p(workspace), c_size_t(WORKSPACE_BYTES))
         self._call("cublasSetMathMode", c_int(_TF32 if tf32 else _DEFAULT_MATH))
+        weakref.finalize(self, library.cublasDestroy_v2, self._handle).atexit = False
 
     def gemm(
         self,

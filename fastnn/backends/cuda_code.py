@@ -39,7 +39,7 @@ def machine_code(source: str, definitions: Definitions, capability: tuple[int, i
     """
     from cupy.cuda import nvrtc
 
-    options = options_for(definitions, capability)
+    options = options_for(definitions, _known_to_nvrtc(capability))
     made_from = [kernel_source(source), kernel_source(HEADER), *options, str(nvrtc.getVersion())]
     stamp = hashlib.sha256("\n".join(made_from).encode()).hexdigest()[:32]
     path = cache_folder("cuda") / f"{Path(source).stem}-{stamp}.cubin"
@@ -48,6 +48,21 @@ def machine_code(source: str, definitions: Definitions, capability: tuple[int, i
         code, _ = compiled(source, options)
         _write(path, code)
     return code
+
+
+def _known_to_nvrtc(capability: tuple[int, int]) -> tuple[int, int]:
+    """Return the newest architecture that this compiler knows and this GPU runs the code of."""
+    from cupy.cuda import nvrtc
+
+    known = [divmod(arch, 10) for arch in nvrtc.getSupportedArchs()]
+    fitting = [each for each in known if each[0] == capability[0] and each <= capability]
+    if not fitting:
+        version = ".".join(map(str, nvrtc.getVersion()))
+        raise DeviceError(
+            f"NVRTC {version} knows no GPU of compute capability {capability[0]}.{capability[1]}: "
+            "another CUDA is needed, as of the extra cuda12 or cuda13"
+        )
+    return int(max(fitting)[0]), int(max(fitting)[1])
 
 
 def compiled(source: str, options: tuple[str, ...]) -> tuple[bytes, str]:

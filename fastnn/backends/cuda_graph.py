@@ -46,11 +46,12 @@ class GraphStep:
         self._a = [self._gpu.empty((m, n), dtype) for n in plan.sizes]
         self._delta = [self._gpu.empty((m, n), dtype) for n in plan.sizes[1:]]
         # What a graph reads from fixed places: the order of its samples, -η/m, and the shrinking.
-        self._window = self._gpu.asarray(np.zeros(_MANY * m, np.int32))
+        counts = [count for count in (_MANY, 1) if count * m <= plan.n]
+        self._window = self._gpu.asarray(np.zeros(max(counts, default=1) * m, np.int32))
         self._factors = self._gpu.asarray(np.array([0, 1], dtype))
         self._set_to = (0, 0.0, 0.0)
         self._first_run()
-        self._graphs = {count: self._recorded(count) for count in (_MANY, 1)}
+        self._graphs = {count: self._recorded(count) for count in counts}
 
     def __call__(self, order: Array, start: int, stop: int, rate: float, shrink: float) -> None:
         """Train on order[start:stop]; see :class:`fastnn.backends.base.Step`."""
@@ -120,4 +121,5 @@ class GraphStep:
                 backend.matmul, delta[l], a[l], w, transpose_a=True, alpha=minus_rate, beta=shrink
             )
             self._gpu.aside(descend) if l > 0 else descend()
-        self._gpu.join()
+        if last > 0:  # else nothing went aside
+            self._gpu.join()

@@ -35,7 +35,7 @@ class CudaKernels(Backend):
 
     @property
     def detail(self) -> str:
-        """The GPU, its driver, and CuPy's version."""
+        """The GPU, the CUDA that its driver knows, and CuPy's version."""
         return self.gpu.description
 
     # Crossings ---------------------------------------------------------------------------------
@@ -48,7 +48,7 @@ class CudaKernels(Backend):
         host = np.require(host, requirements=["C_CONTIGUOUS", "ALIGNED"])
         if host.ndim == 2:
             free, total = self.gpu.free_memory()
-            if host.nbytes > free - total // 8:
+            if host.nbytes > max(free - total // 8, free // 4):
                 return HostRows(host)
         return self.gpu.asarray(host)
 

@@ -175,7 +175,7 @@ def _shared_numbers(sizes: tuple[int, ...], batch: int, tiling: Tiling, buffers:
     tiled_units = tiling.unit_warps * tiling.unit_lanes * tiling.units
     twists = min(tiling.units, 32 // tiling.unit_lanes)
     numbers = buffers * batch * up(sizes[0]) + up(buffers * batch * sizes[-1])
-    numbers += (tiling.slice_warps + twists) * batch * tiled_units
+    numbers += up((tiling.slice_warps + twists) * batch * tiled_units)
     numbers += sum(up(n) * (1 + batch) for n in sizes[1:])
     for n_in, n_out in pairwise(sizes[1:]):
         numbers += n_out * (up(n_in) // 4 | 1) * 4 + up(batch * n_out)

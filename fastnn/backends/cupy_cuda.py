@@ -29,7 +29,7 @@ from fastnn.backends.cuda_graph import declined as graph_declined
 from fastnn.backends.cuda_kernels import CudaKernels
 from fastnn.backends.cuda_resident import Fit, ResidentStep, fit
 from fastnn.backends.cuda_streaming import HostRows, StreamedStep
-from fastnn.errors import DeviceError
+from fastnn.errors import DeviceError, known_name
 
 __all__ = ["CupyBackend"]
 
@@ -59,6 +59,7 @@ class CupyBackend(CudaKernels):
     def __init__(
         self, index: int | None = None, dtype: DTypeLike = "float32", precision: str = "full"
     ) -> None:
+        known_name("precision", precision, self.precisions)
         gpu = self._open(index or 0, tf32=precision == "tf32")
         if precision == "tf32" and gpu.limits.capability < (8, 0):
             major, minor = gpu.limits.capability
@@ -98,13 +99,13 @@ class CupyBackend(CudaKernels):
         def make(plan: Plan) -> Step:
             return ResidentStep(self.gpu, plan, self.dtype, how) if how else GraphStep(self, plan)
 
-        on_host = isinstance(plan.inputs, HostRows) or isinstance(plan.targets, HostRows)
-        return StreamedStep(self.gpu, plan, make) if on_host else make(plan)
+        return StreamedStep(self.gpu, plan, make) if _on_host(plan) else make(plan)
 
     def explain(self, plan: Plan) -> str:
         """Return which step the plan gets, and why."""
         name, _, why = self._choice(plan)
-        return f"{name}: {why}"
+        streamed = "streamed " if _on_host(plan) and name != "plain" else ""
+        return f"{streamed}{name}: {why}"
 
     def _choice(self, plan: Plan) -> tuple[str, Fit | None, str]:
         """Return the step's name, how it fits if it is the resident one, and why it is that."""
@@ -117,3 +118,7 @@ class CupyBackend(CudaKernels):
         if reason is None:
             return "graph", None, f"not resident, since {how}"
         return "plain", None, f"not resident, since {how}; no graph, since {reason}"
+
+
+def _on_host(plan: Plan) -> bool:
+    return isinstance(plan.inputs, HostRows) or isinstance(plan.targets, HostRows)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
+from threading import RLock
 from typing import Any
 
 import cupy
@@ -31,9 +32,11 @@ class CupyGpu:
 
     def __init__(self, index: int, tf32: bool) -> None:
         self._modules: dict[bytes, Any] = {}
+        # What is enqueued, where, and what is recorded is one thread's at a time.
+        self._lock = RLock()
         with _speaking():
             self._device = cupy.cuda.Device(index)
-            with self._device:
+            with self._device, _speaking():
                 properties = runtime.getDeviceProperties(index)
                 self._lane = self._main = _Lane(tf32)
                 self._aside = _Lane(tf32)
@@ -51,9 +54,14 @@ class CupyGpu:
         )
 
     def asarray(self, host: NDArray[Any]) -> Array:
-        """Return the host array on the GPU, C-ordered."""
+        """Return the host array on the GPU, C-ordered.
+
+        Straight from where it is: CuPy's own way is by page-locked memory of up to twice the size.
+        """
         with self._here():
-            return cupy.array(host, order="C")
+            array = cupy.empty(host.shape, host.dtype)
+            array.set(np.ascontiguousarray(host), stream=self._stream)
+            return array
 
     def to_numpy(self, array: Array) -> NDArray[Any]:
         """Return a copy on the host, once all work before it is done."""
@@ -148,36 +156,40 @@ class CupyGpu:
         half = len(rows) // 2
         with self._here():
             return (
-                _CupySlot(rows[:half], self._stream, self._copies),
-                _CupySlot(rows[half:], self._stream, self._copies),
+                _CupySlot(self, rows[:half], self._stream, self._copies),
+                _CupySlot(self, rows[half:], self._stream, self._copies),
             )
 
     def aside(self, work: Callable[[], None]) -> None:
         """Enqueue work on a stream beside."""
-        self._follow(self._aside, self._main)
-        self._lane = self._aside
-        try:
-            work()
-        finally:
-            self._lane = self._main
+        with self._lock:
+            self._follow(self._aside, self._main)
+            self._lane = self._aside
+            try:
+                work()
+            finally:
+                self._lane = self._main
 
     def join(self) -> None:
         """Let the stream wait for the one beside."""
         self._follow(self._main, self._aside)
 
     def _follow(self, later: _Lane, earlier: _Lane) -> None:
-        with _speaking(), self._device:
+        with self._lock, self._device, _speaking():
             earlier.event.record(earlier.stream)
             later.stream.wait_event(earlier.event)
 
     def recorded(self, work: Callable[[], None]) -> Callable[[], None]:
         """Record what work enqueues."""
         with self._here():
-            self._stream.begin_capture(runtime.streamCaptureModeThreadLocal)
+            self._stream.begin_capture()
             try:
                 work()
-            finally:
-                graph = self._stream.end_capture()
+            except BaseException:
+                with suppress(runtime.CUDARuntimeError):  # of which that is the cause
+                    self._stream.end_capture()
+                raise
+            graph = self._stream.end_capture()
             graph.upload(self._stream)
 
         def launch() -> None:
@@ -194,7 +206,7 @@ class CupyGpu:
     @contextmanager
     def _here(self) -> Iterator[None]:
         """What CuPy does inside, it does on this GPU and this stream."""
-        with _speaking(), self._device, self._stream:
+        with self._lock, self._device, self._stream, _speaking():
             yield
 
     @property
@@ -219,31 +231,39 @@ class _Lane:
 class _CupySlot:
     """See :class:`fastnn.backends.cuda_gpu.Slot`; copies go on a stream beside the work."""
 
-    def __init__(self, rows: Array, work: Any, copies: Any) -> None:
-        self._rows, self._work, self._copies = rows, work, copies
-        memory = cupy.cuda.alloc_pinned_memory(rows.nbytes)
+    def __init__(self, gpu: CupyGpu, rows: Array, work: Any, copies: Any) -> None:
+        self._gpu, self._rows, self._work, self._copies = gpu, rows, work, copies
+        try:
+            memory = cupy.cuda.alloc_pinned_memory(rows.nbytes)
+        except runtime.CUDARuntimeError as error:
+            raise DeviceError(
+                f"{rows.nbytes / 1e6:,.0f} MB of page-locked memory cannot be had ({error})"
+            ) from error
         self.host: NDArray[Any] = np.frombuffer(memory, rows.dtype, rows.size).reshape(rows.shape)
         self._sent = cupy.cuda.Event(disable_timing=True)
         self._released = cupy.cuda.Event(disable_timing=True)
         self.release()  # what had this memory before may still be read by work that is enqueued
 
     def wait(self) -> None:
-        self._sent.synchronize()
+        with self._gpu._here():
+            self._sent.synchronize()
 
     def send(self, count: int) -> None:
-        self._copies.wait_event(self._released)
-        runtime.memcpyAsync(
-            self._rows.data.ptr,
-            self.host.ctypes.data,
-            self.host[:count].nbytes,
-            runtime.memcpyHostToDevice,
-            self._copies.ptr,
-        )
-        self._sent.record(self._copies)
-        self._work.wait_event(self._sent)
+        with self._gpu._here():
+            self._copies.wait_event(self._released)
+            runtime.memcpyAsync(
+                self._rows.data.ptr,
+                self.host.ctypes.data,
+                self.host[:count].nbytes,
+                runtime.memcpyHostToDevice,
+                self._copies.ptr,
+            )
+            self._sent.record(self._copies)
+            self._work.wait_event(self._sent)
 
     def release(self) -> None:
-        self._released.record(self._work)
+        with self._gpu._here():
+            self._released.record(self._work)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from fastnn.errors import (
     ArgumentError,
     DeviceError,
     DeviceUnavailable,
+    FastnnError,
     did_you_mean,
     known_name,
 )
@@ -135,7 +136,7 @@ def reasons() -> dict[str, str | None]:
             cls = _load(name)
             with anothers_code(name):
                 found[name] = cls.unavailable()
-        except DeviceError as error:
+        except FastnnError as error:
             found[name] = str(error)
     return found
 
@@ -144,7 +145,7 @@ def usable() -> list[str]:
     """Return the names of the devices that can be used here: that can be made, too."""
     names = []
     for name in [name for name, reason in reasons().items() if reason is None]:
-        with suppress(DeviceError), anothers_code(name):
+        with suppress(FastnnError), anothers_code(name):
             _load(name)()
             names.append(name)
     return names
@@ -213,7 +214,7 @@ def _report(name: str) -> DeviceReport:
             reason = cls.unavailable() or failed
             if reason is None:
                 detail = cls().detail
-    except DeviceError as error:
+    except FastnnError as error:
         reason = str(error)
     return DeviceReport(name, source, detail, reason, tuple(checks))
 
@@ -229,7 +230,7 @@ def anothers_code(name: str, what: str = "") -> Iterator[None]:
     """Run a device's own code, which may fail in any way: it must not take us along."""
     try:
         yield
-    except DeviceError:
+    except FastnnError:  # is a sentence already
         raise
     except (Exception, SystemExit) as error:
         raise DeviceError(

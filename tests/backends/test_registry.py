@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fastnn import ArgumentError, DeviceError, DeviceUnavailable, Network, device, devices, train
-from fastnn.backends import registry
+from fastnn.backends import cuda_probe, registry
 from fastnn.backends.base import Backend
 from fastnn.backends.numba_cpu import NumbaBackend
 from fastnn.backends.numpy_cpu import NumpyBackend
@@ -44,6 +44,13 @@ class FailsWhenAsked(NumpyBackend):
 class FailsWhenMade(NumpyBackend):
     def __init__(self, index=None, dtype="float32"):
         raise ValueError("division by cucumber")
+
+
+@pytest.fixture(autouse=True)
+def _no_gpu(monkeypatch):
+    """As on a machine without a GPU, whatever this one has."""
+    monkeypatch.setattr(cuda_probe, "unavailable", lambda index: "there is no GPU in these tests.")
+    monkeypatch.setattr(cuda_probe, "checks", lambda index: ())
 
 
 @pytest.fixture

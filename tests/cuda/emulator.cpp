@@ -7,7 +7,8 @@
 // Where the kernel is compiled with -fsanitize=thread, it calls a function below before it reads or
 // writes memory, and more is an error, whether or not it shows in the results: that two threads of a
 // block touch the same memory with no barrier in between, and one of them writes; that two blocks
-// do; that memory is touched which the kernel was not given.
+// do; that memory is touched which the kernel was not given; that numbers are read at once from where
+// such a group does not begin.
 #include <setjmp.h>
 #include <ucontext.h>
 
@@ -28,7 +29,15 @@ constexpr std::size_t STACK = 1 << 16;
 Place now;
 
 enum State { READY, AT_BLOCK, AT_WARP, DONE };
-enum Failure { NONE, DIVERGENT_BARRIER, BEYOND_SHARED_MEMORY, WRONG_MASK, RACE, FOREIGN_MEMORY };
+enum Failure {
+    NONE,
+    DIVERGENT_BARRIER,
+    BEYOND_SHARED_MEMORY,
+    WRONG_MASK,
+    RACE,
+    FOREIGN_MEMORY,
+    MISALIGNED
+};
 
 struct Fiber {
     std::unique_ptr<char[]> stack;
@@ -325,4 +334,7 @@ void __tsan_write_range(void* at, std::size_t size) { emulator::touch(at, size, 
 void __tsan_init() { }
 void __tsan_func_entry(void*) { }
 void __tsan_func_exit() { }
+
+// And under -fsanitize=alignment: a GPU reads four numbers at once only from where they may begin.
+void __ubsan_handle_type_mismatch_v1(void*, void*) { emulator::fail(emulator::MISALIGNED); }
 }

@@ -73,6 +73,9 @@ class Stream:
         mark = event.mark
         if mark is None:
             return
+        assert self.captured is None or mark.stream.captured is not None, (
+            "a stream that is recorded waits for one that is not"
+        )
         # A stream that waits for one that is being recorded is recorded with it.
         if mark.stream.captured is not None and self.captured is None:
             self.begin_capture(mark.stream.captured.mode)
@@ -83,7 +86,7 @@ class Stream:
         while self.queue:
             self.queue.pop(0)()
 
-    def begin_capture(self, mode):
+    def begin_capture(self, mode=None):
         self.captured = types.SimpleNamespace(mode=mode, before=self.queue)
         self.queue = []
 
@@ -147,6 +150,11 @@ class Array:
 
     def reshape(self, *shape):
         return Array(self._memory.reshape(*shape))
+
+    def set(self, host, stream):
+        assert (host.shape, host.dtype) == (self.shape, self.dtype)
+        assert host.flags.c_contiguous
+        self._memory[...] = host
 
     def get(self, stream):
         stream.synchronize()
@@ -266,11 +274,11 @@ def fake(total=1 << 40):
         memcpyAsync=memcpy,
         memcpyDeviceToDevice=3,
         memcpyHostToDevice=1,
-        streamCaptureModeThreadLocal=1,
     )
     nvrtc = types.SimpleNamespace(
         NVRTCError=type("NVRTCError", (RuntimeError,), {}),
         getVersion=lambda: (13, 0),
+        getSupportedArchs=lambda: [75, 80, 90],
         createProgram=create,
         compileProgram=compile_program,
         getCUBIN=lambda program: json.dumps(program).encode(),

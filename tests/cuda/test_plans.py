@@ -276,7 +276,9 @@ def test_another_rate_needs_no_other_recording():
             batch = given.order[first : first + 2]
             x, y = given.scale * given.rows[batch], given.targets[batch]
             mini_batch(w, b, GRAPH.activations, GRAPH.cost, x, y, rate, shrink)
-    assert recordings == backend.gpu.recordings == 2
+    assert (
+        recordings == backend.gpu.recordings == 1
+    )  # a graph of many would be longer than the order
     assert launches == len(backend.gpu.launches)
     for layer, exact_w, exact_b in zip(plan.layers, w, b, strict=True):
         np.testing.assert_allclose(layer.w, exact_w, rtol=1e-12)
@@ -347,13 +349,15 @@ def test_factors_on_the_gpu_are_read_when_the_product_is_run():
 def test_cublas_is_set_up_in_the_order_that_it_wants(tf32):
     """A new stream takes its workspace away again."""
     library = Told()
-    Cublas(library, stream=11, workspace=22, tf32=tf32)
+    handle = Cublas(library, stream=11, workspace=22, tf32=tf32)
     assert library.told == [
         ("cublasCreate_v2", []),
         ("cublasSetStream_v2", [11]),
         ("cublasSetWorkspace_v2", [22, WORKSPACE_BYTES]),
         ("cublasSetMathMode", [3 if tf32 else 0]),
     ]
+    del handle
+    assert library.told[4:] == [("cublasDestroy_v2", [])]
 
 
 @pytest.mark.parametrize(

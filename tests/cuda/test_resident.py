@@ -71,7 +71,14 @@ WATCHED = [
     *CUTS[:: len(CUTS) // 12],
     *(
         (case, case.fit())
-        for case in (CASES[0], SMALL, BY_COST[-1], Case((20, 6, 5, 4, 3), 5), Case((8, 5), 3))
+        for case in (
+            CASES[0],
+            SMALL,
+            BY_COST[-1],
+            Case((20, 6, 5, 4, 3), 5),
+            Case((8, 5), 3),
+            *(Case((784, h, 10), m) for h, m in ((3, 1), (5, 1), (13, 1), (5, 7), (2, 25))),
+        )
     ),
 ]
 

@@ -194,9 +194,11 @@ def test_rows_that_would_fill_the_memory_stay_on_the_host():
     assert isinstance(backend.asarray(larger), HostRows)
     held = backend.asarray(fits)
     assert isinstance(held, np.ndarray)
-    assert isinstance(backend.asarray(fits[:1]), HostRows)
+    # On a GPU that is nearly full, what is small beside the rest goes up all the same.
+    assert isinstance(backend.asarray(fits[:3]), HostRows)
+    assert isinstance(backend.asarray(fits[:2]), np.ndarray)
     del held
-    assert isinstance(backend.asarray(fits[:1]), np.ndarray)
+    assert isinstance(backend.asarray(fits[:3]), np.ndarray)
 
 
 def test_rows_on_the_host_are_not_copied_and_come_back_as_a_copy():
