@@ -1,13 +1,19 @@
-"""What is kept of the machine, and samples per second as Markdown below the table."""
+"""What is kept of the machine, a network's name for -k, and the report's tables at the end."""
 
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
+import pytest
+import report
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let -k find a network by its name, which its test's id does not have."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "network" in item.callspec.params:
+            item.extra_keyword_matches.add(item.callspec.params["network"])
 
 
 def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:
@@ -27,19 +33,8 @@ def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, An
 
 def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:
     session = getattr(config, "_benchmarksession", None)
-    rows = [bench.extra_info for bench in session.benchmarks] if session else []
-    rows = [row for row in rows if "samples_per_second" in row]
-    if not rows:
-        return
-    names = list(rows[0]["samples_per_second"])
-    terminalreporter.section("samples per second")
-    heads = ["network", "batch", *names, "numba to the best peer", "of the sgemm rate"]
-    terminalreporter.line("| " + " | ".join(heads) + " |")
-    terminalreporter.line("|---" * len(heads) + "|")
-    for row in rows:
-        rates = [row["samples_per_second"][name] for name in names]
-        used = rates[0] * row["flops_per_sample"] / row["sgemm_flops_per_second"]
-        cells = [row["network"], row["batch_size"], *(f"{rate:,.0f}" for rate in rates)]
-        ratio = row["ratio_to_best_peer"]["numba"]
-        cells += [f"{ratio:.2f} ({row['best_peer']})", f"{100 * used:.0f} %"]
-        terminalreporter.line("| " + " | ".join(map(str, cells)) + " |")
+    lines = report.tables(bench.extra_info for bench in session.benchmarks) if session else []
+    if lines:
+        terminalreporter.section("benchmarks")
+        for line in lines:
+            terminalreporter.line(line)

@@ -22,7 +22,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
-from itertools import pairwise
+from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -32,6 +32,7 @@ import gpu_report
 import numpy as np
 import peers
 from gpu_report import OURS
+from networks import flops_per_sample
 
 import fastnn
 from fastnn.training import epoch_order
@@ -61,9 +62,7 @@ class Contest(NamedTuple):
         return f"{'-'.join(map(str, self.sizes))} b{self.batch_size} {self.precision}"
 
     def flops_per_sample(self) -> int:
-        """Two for each weight: forward, to update, and BP2 but for the first layer."""
-        weights = [n_in * n_out for n_in, n_out in pairwise(self.sizes)]
-        return 2 * (3 * sum(weights) - weights[0])
+        return flops_per_sample(self.sizes)
 
 
 class Contestant(NamedTuple):
@@ -301,6 +300,7 @@ def main() -> int:
         source, data = "synthetic", fastnn.synthetic().train
     detail = fastnn.device(options.device).detail
     report: dict[str, Any] = {"device": options.device, "detail": detail, "data": source}
+    report["date"] = datetime.now(UTC).isoformat(timespec="seconds")
     report |= {"contests": [], "left_out": [], "under_way": None}
 
     def write() -> None:

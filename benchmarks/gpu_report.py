@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from networks import NETWORKS as SHAPES
+
 OURS = "fastnn"
 PEERS = ("PyTorch", "PyTorch CUDA graph", "torch.compile", "JAX")
 
@@ -27,15 +29,15 @@ BARS_ARE_FOR = "H200"
 MNIST = 60_000
 # In the order in which they are measured: what there is no time for is at the end.
 BARS: dict[str, Bar | None] = {
-    "784-30-10 b10 fp32": Bar(ratio=5.0, microseconds=4.0),
-    "784-16-16-10 b32 fp32": Bar(ratio=4.0, microseconds=6.0),
-    "784-1024-1024-10 b256 fp32": Bar(ratio=1.2),
-    "784-1024-1024-10 b256 tf32": Bar(ratio=1.2),
-    "784-4096-4096-4096-10 b4096 fp32": Bar(ratio=1.0, of_gemm=0.75),
-    "784-4096-4096-4096-10 b4096 tf32": Bar(ratio=1.0, of_gemm=0.75),
+    f"{SHAPES['book'].title} fp32": Bar(ratio=5.0, microseconds=4.0),
+    f"{SHAPES['video'].title} fp32": Bar(ratio=4.0, microseconds=6.0),
+    f"{SHAPES['wide'].title} fp32": Bar(ratio=1.2),
+    f"{SHAPES['wide'].title} tf32": Bar(ratio=1.2),
+    f"{SHAPES['huge'].title} fp32": Bar(ratio=1.0, of_gemm=0.75),
+    f"{SHAPES['huge'].title} tf32": Bar(ratio=1.0, of_gemm=0.75),
     "784-100-10 b32 fp32": None,
-    "784-100-10 b10 fp32": None,
-    "784-128-10 b128 fp32": None,
+    f"{SHAPES['book100'].title} fp32": None,
+    f"{SHAPES['mid'].title} fp32": None,
 }
 NETWORKS = tuple(BARS)
 

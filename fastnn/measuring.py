@@ -36,7 +36,7 @@ class Contender(NamedTuple):
     trial
         The network on it, with the step that trains it.
     max_relative_error
-        How far the parameters are off after 100 mini-batches, compared with NumPy in float64:
+        How far the parameters are off after some mini-batches, compared with NumPy in float64:
         the largest difference in an array, in parts of its largest magnitude.
     """
 
@@ -61,7 +61,7 @@ class Contender(NamedTuple):
 
 
 class Contest:
-    """100 mini-batches of a network of sigmoid units, for any number of devices, in float32.
+    """Some mini-batches of a network of sigmoid units, for any number of devices, in float32.
 
     Parameters
     ----------
@@ -69,6 +69,8 @@ class Contest:
         Units of every layer, input first.
     batch_size
         Samples in a mini-batch.
+    steps
+        Mini-batches after which devices are compared.
 
     Raises
     ------
@@ -76,15 +78,15 @@ class Contest:
         If that is too large for this machine.
     """
 
-    def __init__(self, sizes: Sequence[int], batch_size: int) -> None:
-        self._sizes, self._batch_size = list(sizes), batch_size
-        n = STEPS * batch_size
+    def __init__(self, sizes: Sequence[int], batch_size: int, steps: int = STEPS) -> None:
+        self._sizes, self._batch_size, self._steps = list(sizes), batch_size, steps
+        n = steps * batch_size
         self._data = synthetic(n, 1, features=sizes[0], classes=min(n, sizes[-1])).train
         # A step changes z by about as much as this times the units, and rounding must not grow.
         self._rate = 8 / max(sizes)
         # The longest sum in a product, and the rounding of each mini-batch on top of the last.
         k = max(batch_size, *sizes)
-        self._tolerance = 8 * float(np.finfo(np.float32).eps) * k**0.5 * STEPS
+        self._tolerance = 8 * float(np.finfo(np.float32).eps) * k**0.5 * steps
         self._right = self._trained(self._trial(NumpyBackend(dtype="float64"), fused=False))
 
     def enter(self, name: str, fused: bool = True) -> Contender:
@@ -111,7 +113,7 @@ class Contest:
             step = entered.step
         if not entered.max_relative_error < self._tolerance:
             raise DeviceError(
-                f"it trains wrongly: after {STEPS} mini-batches by the {step} step the "
+                f"it trains wrongly: after {self._steps} mini-batches by the {step} step the "
                 f"parameters are {entered.max_relative_error:.1g} off"
             )
         return entered

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -43,19 +42,3 @@ def test_it_names_every_option_of_train() -> None:
         for option in train.params
     ]
     assert [name for each in names for name in each if f"`{name}`" not in README] == []
-
-
-@pytest.mark.parametrize("run", ["epoch-2026-11-21-amd-epyc-zen5-2-cores"])
-def test_its_table_of_speeds_is_that_of_a_committed_run(run: str) -> None:
-    benchmarks = json.loads((ROOT / "benchmarks" / "results" / f"{run}.json").read_text())
-    for row in (benchmark["extra_info"] for benchmark in benchmarks["benchmarks"]):
-        rates = row["samples_per_second"]
-        roof = row["sgemm_flops_per_second"] / row["flops_per_sample"]
-        cells = [
-            row["network"],
-            row["batch_size"],
-            *(f"{rate:,.0f}" for rate in rates.values()),
-            f"{row['ratio_to_best_peer']['numba']:.2f} ({row['best_peer']})",
-            f"{100 * rates['numba'] / roof:.0f} %",
-        ]
-        assert f"| {' | '.join(map(str, cells))} |" in README
