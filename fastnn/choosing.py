@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
+from time import sleep
 from typing import Any, NamedTuple
 
 from fastnn.backends.registry import AUTO, anothers_code, device, reasons
@@ -24,6 +25,9 @@ __all__ = ["Choice", "choose"]
 
 # Seconds of timing a step, about; and mini-batches of the data that are enough for that.
 SECONDS, MINI_BATCHES = 0.02, 64
+# Seconds before the first: so long BLAS's threads look out for more work after they have had some,
+# and take a processor from a device with threads of its own.
+REST = 0.11
 # What bears on speed, of all that is installed.
 PACKAGES = ("cupy-cuda12x", "cupy-cuda13x", "fastnn-mlp", "numba", "numpy", "scipy")
 
@@ -91,6 +95,7 @@ def choose(
     rates, failed = _kept(path), dict[str, str]()
     if rates is None:
         rates = {}
+        sleep(REST)
         some = Dataset(
             *(rows[: MINI_BATCHES * batch_size] for rows in (train_set.x, train_set.labels))
         )

@@ -66,23 +66,29 @@ class Trial:
                 self.step(self._order, first, min(first + span, stop), rate, 1.0)
 
     def seconds(self, at_least: float) -> float:
-        """Return the seconds of a full mini-batch, timed over a while.
+        """Return the seconds of a full mini-batch in a long run.
+
+        What a call of the step costs once, such as bringing the weights into a layout of its own, a
+        training has seldom: it is left out, by comparing calls of many mini-batches with calls of
+        one.
 
         Parameters
         ----------
         at_least
-            For how long, in seconds; at first it is found out how many mini-batches that are.
+            Seconds of timing, about.
         """
-        m, n = self.plan.batch_size, self.plan.n
-        many, most = 1, max(1, n // m)
-        while True:
-            began, done = perf_counter(), 0
-            while done < many:
-                now = min(many - done, most)
-                self._enqueue(0, now * m, RATE)
-                done += now
-            self.network.backend.synchronize()
-            took = perf_counter() - began
-            if took >= at_least / 2:
-                return took / done
-            many = max(2 * many, int(many * at_least / max(took, 1e-9)))
+        most = max(1, self.plan.n // self.plan.batch_size)
+        one = min(self._timed(1, 1) for _ in range(2))
+        many = min(most, max(4, int(at_least / one)))
+        if many == 1:
+            return one
+        calls = max(1, round(at_least / (many * one)))
+        took = self._timed(many, calls) / calls
+        return max(took - one, 0) / (many - 1) or took / many
+
+    def _timed(self, mini_batches: int, calls: int) -> float:
+        began = perf_counter()
+        for _ in range(calls):
+            self._enqueue(0, mini_batches * self.plan.batch_size, RATE)
+        self.network.backend.synchronize()
+        return perf_counter() - began
