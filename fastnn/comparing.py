@@ -16,7 +16,7 @@ from fastnn.history import Epoch
 from fastnn.network import Network
 from fastnn.training import train
 
-__all__ = ["Comparison", "Course", "compare"]
+__all__ = ["Comparison", "Course", "apart", "compare"]
 
 Arrays = list[NDArray[Any]]
 
@@ -136,7 +136,10 @@ def compare(
 
 def _off(got: list[Arrays], right: list[Arrays]) -> list[float]:
     """Return how far parameters are off after each epoch."""
-    return [
-        max(float(np.abs(g - r).max() / np.abs(r).max()) for g, r in zip(*pair, strict=True))
-        for pair in zip(got, right, strict=True)
-    ]
+    return [apart(*pair) for pair in zip(got, right, strict=True)]
+
+
+def apart(got: Arrays, right: Arrays) -> float:
+    """Return the largest difference in an array, in parts of its largest magnitude; NaN for NaN."""
+    pairs = zip(got, right, strict=True)
+    return float(np.max([np.abs(g - r).max() / np.abs(r).max() for g, r in pairs]))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastnn.backends.base import Backend
 from fastnn.backends.numpy_cpu import NumpyBackend
 from fastnn.backends.registry import anothers_code, device
+from fastnn.comparing import apart
 from fastnn.data import synthetic
 from fastnn.errors import DeviceError
 from fastnn.network import Network
@@ -107,9 +108,7 @@ class Contest:
         backend = device(name, "float32")
         with anothers_code(name):
             trial = self._trial(backend, fused)
-            pairs = zip(self._trained(trial), self._right, strict=True)
-            off = [float(np.abs(got - right).max() / np.abs(right).max()) for got, right in pairs]
-            entered = Contender(backend.spec, trial, float(np.max(off)))  # NaN, if one is
+            entered = Contender(backend.spec, trial, apart(self._trained(trial), self._right))
             step = entered.step
         if not entered.max_relative_error < self._tolerance:
             raise DeviceError(

@@ -13,14 +13,23 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from ctypes import byref, c_char_p, c_int, c_size_t, c_uint64, c_void_p
+from ctypes import byref, c_size_t, c_uint64, c_void_p
 from functools import cached_property
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fastnn.backends.base import Check
+from fastnn.backends.cuda_driver import (
+    ANOTHERS,
+    COMPUTE_MODE,
+    DEVICE_UNAVAILABLE,
+    INVALID_DEVICE,
+    Card,
+    Driver,
+    Wrong,
+)
 from fastnn.cache import cache_folder
 
 __all__ = ["checks", "unavailable"]
@@ -44,36 +53,10 @@ _DISTRIBUTIONS = (
     "amd-cupy",
 )
 
-_NO_DEVICE, _INVALID_DEVICE, _DEVICE_UNAVAILABLE = 100, 101, 46
 _ELSE = "use --device cpu"
-_ANOTHERS = "nvidia-smi lists the processes that use it; end them, or wait"
-_MPS = (
-    "the Multi-Process Service does not answer or takes no more",
-    "echo quit | nvidia-cuda-mps-control",
-)
-# What an error of the driver means, and what mends it.
-_CAUSES = {
-    2: ("the GPU's memory is full", _ANOTHERS),
-    3: (
-        "CUDA had been used in this process before it was forked",
-        'call multiprocessing.set_start_method("spawn") first',
-    ),
-    34: ("a stub was found in the driver's place", "take `stubs` out of LD_LIBRARY_PATH"),
-    _DEVICE_UNAVAILABLE: ("the GPU is busy or out of reach", _ANOTHERS),
-    _INVALID_DEVICE: ("the GPU is out of reach", _ANOTHERS),
-    214: ("the GPU's memory has an error that ECC cannot correct", "sudo nvidia-smi --gpu-reset"),
-    304: ("the operating system refuses", "ls -l /dev/nvidia* shows who may use the GPU"),
-    802: ("the GPUs' switch is not ready", "sudo systemctl start nvidia-fabricmanager"),
-    803: ("the driver was updated while it ran", "restart the machine"),
-    804: ("CUDA's compatibility package is not for it", "take `compat` out of LD_LIBRARY_PATH"),
-    **dict.fromkeys(range(805, 811), _MPS),
-    999: ("the driver is in disorder", "restart the machine"),
-}
-
-_COMPUTE_MODE, _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 20, 75, 76
 _COMPUTE_MODES = {
     2: ("its compute mode lets no program use it", "sudo nvidia-smi --compute-mode=DEFAULT"),
-    3: ("another process has taken it for itself alone", _ANOTHERS),
+    3: ("another process has taken it for itself alone", ANOTHERS),
 }
 
 
@@ -100,68 +83,6 @@ def unavailable(index: int | None) -> str | None:
     return failed[0].sentence if failed else None
 
 
-class _Wrong(Exception):
-    """Something is not as CUDA needs it; ``code`` is the driver's error, if it is one."""
-
-    def __init__(self, detail: str, remedy: str, code: int = 0) -> None:
-        super().__init__(detail)
-        self.detail, self.remedy, self.code = detail, remedy, code
-
-
-class _Gpu(NamedTuple):
-    name: str
-    capability: tuple[int, int]
-    memory: int  # bytes
-
-
-class _Driver:
-    """NVIDIA's driver; what it answers with an error raises what that means."""
-
-    def __init__(self) -> None:
-        self._library = _driver()
-
-    def call(self, function: str, *arguments: Any) -> None:
-        code = int(getattr(self._library, function)(*arguments))
-        if code:
-            cause, remedy = _CAUSES.get(
-                code, (f"{function} failed", "nvidia-smi shows whether the driver works")
-            )
-            raise _Wrong(f"{self._name(code)}: {cause}", remedy, code)
-
-    def whole(self, function: str, *arguments: Any) -> int:
-        """Return the whole number that a function writes to its first argument."""
-        answer = c_int()
-        self.call(function, byref(answer), *arguments)
-        return answer.value
-
-    def _name(self, code: int) -> str:
-        name = c_char_p()
-        with suppress(AttributeError):
-            self._library.cuGetErrorName(code, byref(name))
-        return name.value.decode() if name.value else f"CUDA's error {code}"
-
-    def initialised(self) -> bool:
-        """Return whether there is any GPU."""
-        try:
-            self.call("cuInit", 0)
-        except _Wrong as wrong:
-            if wrong.code == _NO_DEVICE:
-                return False
-            raise
-        return True
-
-    def gpu(self, number: int) -> _Gpu:
-        device, memory = self.whole("cuDeviceGet", number), c_size_t()
-        name = ctypes.create_string_buffer(256)
-        self.call("cuDeviceGetName", name, len(name), device)
-        self.call("cuDeviceTotalMem_v2", byref(memory), device)
-        major, minor = (
-            self.whole("cuDeviceGetAttribute", attribute, device)
-            for attribute in (_CAPABILITY_MAJOR, _CAPABILITY_MINOR)
-        )
-        return _Gpu(name.value.decode(errors="replace"), (major, minor), memory.value)
-
-
 class _Probe:
     """What is looked at; each method says what it found, or raises what is wrong."""
 
@@ -175,27 +96,27 @@ class _Probe:
         there = module is not None and module.origin is not None
         if len(found) > 1:
             both = " and ".join(found)
-            raise _Wrong(f"{both} are installed at once and spoil each other", self._another())
+            raise Wrong(f"{both} are installed at once and spoil each other", self._another())
         if not found and not there:
-            raise _Wrong("CuPy is not installed", self._another())
+            raise Wrong("CuPy is not installed", self._another())
         if not there:
-            raise _Wrong(f"files of {next(iter(found))} are missing", self._another())
+            raise Wrong(f"files of {next(iter(found))} are missing", self._another())
         if not found:
             return "one that pip has not installed"
         ((name, version),) = found.items()
         if name != "cupy" and self._major is None:
-            raise _Wrong(f"{name} is not for CUDA 12 or 13", self._another())
+            raise Wrong(f"{name} is not for CUDA 12 or 13", self._another())
         return f"{name} {version}"
 
     def driver(self) -> str:
         """The driver is there, works, and is new enough for CuPy."""
         if sys.platform == "darwin":
-            raise _Wrong("there is no CUDA for macOS", _ELSE)
+            raise Wrong("there is no CUDA for macOS", _ELSE)
         version = 0
         with suppress(OSError):
             version = self._version
         if not version:
-            raise _Wrong(
+            raise Wrong(
                 "no NVIDIA driver was found",
                 "install NVIDIA's driver; a container has the host's if started with --gpus all",
             )
@@ -203,7 +124,7 @@ class _Probe:
         if self._major is not None and version < 1000 * self._major:
             newer = f"install NVIDIA's driver {_NEEDS[self._major].release} or newer"
             older = self._another() if version >= 1000 * min(_NEEDS) else None
-            raise _Wrong(
+            raise Wrong(
                 f"the driver knows {upto} at most, and CuPy is for CUDA {self._major}",
                 f"{older}, or {newer}" if older else newer,
             )
@@ -215,8 +136,8 @@ class _Probe:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         if not self._gpus:
             if visible is None:
-                raise _Wrong("the driver sees no GPU", "nvidia-smi -L lists those that there are")
-            raise _Wrong(
+                raise Wrong("the driver sees no GPU", "nvidia-smi -L lists those that there are")
+            raise Wrong(
                 f"no GPU is visible, since CUDA_VISIBLE_DEVICES is {visible!r}",
                 "unset CUDA_VISIBLE_DEVICES",
             )
@@ -228,10 +149,10 @@ class _Probe:
         if visible is not None:
             listed += f"; CUDA_VISIBLE_DEVICES is {visible!r}, and cuda:0 the first of that list"
         if self._index >= len(self._gpus):
-            raise _Wrong(f"there is no cuda:{self._index}, only {listed}", "use --device cuda:0")
+            raise Wrong(f"there is no cuda:{self._index}, only {listed}", "use --device cuda:0")
         capability, older = self._gpus[self._index].capability, min(_NEEDS)
         if self._major is not None and capability < (least := _NEEDS[self._major].capability):
-            raise _Wrong(
+            raise Wrong(
                 f"cuda:{self._index} has compute capability {_dotted(capability)}, and CuPy for "
                 f"CUDA {self._major} needs {_dotted(least)}",
                 self._another(older) if capability >= _NEEDS[older].capability else _ELSE,
@@ -246,7 +167,7 @@ class _Probe:
             try:
                 _load(name, self._major)
             except OSError as error:
-                raise _Wrong(
+                raise Wrong(
                     f"{label} cannot be loaded: {_line(error)}", _install(self._major)
                 ) from None
         return "NVRTC and cuBLAS"
@@ -257,7 +178,7 @@ class _Probe:
             return f"CuPy {import_module('cupy').__version__}"
         except Exception as error:  # CuPy names what it was as the cause of a page of advice
             reason = _line(error.__cause__ or error)
-            raise _Wrong(f"CuPy cannot be imported: {reason}", self._another()) from None
+            raise Wrong(f"CuPy cannot be imported: {reason}", self._another()) from None
 
     def gpu(self) -> str:
         """The GPU can be had: a context on it, and some of its memory."""
@@ -268,17 +189,15 @@ class _Probe:
             try:
                 free, total = self._memory(context)
             finally:
-                with suppress(_Wrong):
+                with suppress(Wrong):
                     driver.call("cuDevicePrimaryCtxRelease_v2", device)
-        except _Wrong as wrong:
-            if wrong.code in (_DEVICE_UNAVAILABLE, _INVALID_DEVICE):
-                mode = driver.whole("cuDeviceGetAttribute", _COMPUTE_MODE, device)
+        except Wrong as wrong:
+            if wrong.code in (DEVICE_UNAVAILABLE, INVALID_DEVICE):
+                mode = driver.whole("cuDeviceGetAttribute", COMPUTE_MODE, device)
                 if mode in _COMPUTE_MODES:
                     cause, remedy = _COMPUTE_MODES[mode]
-                    raise _Wrong(f"cuda:{self._index} cannot be had: {cause}", remedy) from None
-            raise _Wrong(
-                f"cuda:{self._index} cannot be had, {wrong.detail}", wrong.remedy
-            ) from None
+                    raise Wrong(f"cuda:{self._index} cannot be had: {cause}", remedy) from None
+            raise Wrong(f"cuda:{self._index} cannot be had, {wrong.detail}", wrong.remedy) from None
         return f"cuda:{self._index} can be had, {_gib(free)} of its {_gib(total)} are free"
 
     def cache(self) -> str:
@@ -303,7 +222,7 @@ class _Probe:
             driver.call("cuMemAlloc_v2", byref(taken), c_size_t(1 << 20))
             driver.call("cuMemFree_v2", taken)
         finally:
-            with suppress(_Wrong):
+            with suppress(Wrong):
                 driver.call("cuCtxPopCurrent_v2", byref(c_void_p()))
         return free.value, total.value
 
@@ -340,8 +259,8 @@ class _Probe:
         return int(re.sub(r"\D", "", name)) if name in known else None
 
     @cached_property
-    def _library(self) -> _Driver:
-        return _Driver()
+    def _library(self) -> Driver:
+        return Driver()
 
     @cached_property
     def _version(self) -> int:
@@ -349,7 +268,7 @@ class _Probe:
         return self._library.whole("cuDriverGetVersion")
 
     @cached_property
-    def _gpus(self) -> list[_Gpu]:
+    def _gpus(self) -> list[Card]:
         if not self._library.initialised():
             return []
         count = self._library.whole("cuDeviceGetCount")
@@ -379,16 +298,11 @@ def _looked_at(probe: _Probe) -> Iterator[Check]:
         try:
             check = Check(name, True, look(probe))
             good.add(name)
-        except _Wrong as wrong:
+        except Wrong as wrong:
             check = Check(name, False, wrong.detail, wrong.remedy)
         except Exception as error:
             check = Check(name, False, f"it cannot be found out: {_line(error)}", None)
         yield check
-
-
-def _driver() -> Any:
-    """Return the driver's library, or raise OSError."""
-    return ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
 
 
 def _load(name: str, major: int) -> None:

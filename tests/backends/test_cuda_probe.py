@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fastnn.backends import cuda_probe
+from fastnn.backends import cuda_driver, cuda_probe
 from fastnn.backends.cuda_probe import checks, unavailable
 
 NAMES = ["CuPy", "NVIDIA driver", "GPUs", "libraries", "import", "GPU", "kernel cache"]
@@ -133,7 +133,7 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(cuda_probe, "metadata", there)
     monkeypatch.setattr(cuda_probe, "find_spec", made.find_spec)
     monkeypatch.setattr(cuda_probe, "import_module", made.import_module)
-    monkeypatch.setattr(cuda_probe, "_driver", made.find_driver)
+    monkeypatch.setattr(cuda_driver, "_driver", made.find_driver)
     monkeypatch.setattr(cuda_probe, "_load", made.load)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -553,7 +553,7 @@ def test_nothing_unexpected_raises(machine, monkeypatch, what):
 
     where = {
         "version": (cuda_probe.metadata, "version"),
-        "find_driver": (cuda_probe, "_driver"),
+        "find_driver": (cuda_driver, "_driver"),
         "load": (cuda_probe, "_load"),
     }.get(what, (cuda_probe, what))
     monkeypatch.setattr(*where, fail)
@@ -590,7 +590,7 @@ def test_where_cupy_is_and_no_driver_that_is_what_is_said(monkeypatch):
     def nowhere():
         raise OSError("libcuda.so.1: cannot open shared object file")
 
-    monkeypatch.setattr(cuda_probe, "_driver", nowhere)
+    monkeypatch.setattr(cuda_driver, "_driver", nowhere)
     made = {check.name: check for check in checks(None)}
     assert made["CuPy"].ok
     assert made["NVIDIA driver"].detail == "no NVIDIA driver was found"
