@@ -1,6 +1,8 @@
 """Is this revision as fast as that one? Both train in turns, in one run.
 
-    python benchmarks/gate.py main                      the working tree against a revision
+    python benchmarks/gate.py                           the working tree against the one that the
+                                                        newest committed result was measured with
+    python benchmarks/gate.py main                      against another revision
     python benchmarks/gate.py main HEAD                 one revision against another
     python benchmarks/gate.py main --network 784-128-10 --batch-size 128 --device numba
 
@@ -114,9 +116,16 @@ def checked_out(revision: str, folder: Path) -> Path:
     return folder
 
 
+def baseline() -> str:
+    """Return the revision that the newest of the committed epochs was measured with."""
+    files = (Path(__file__).parent / "results").glob("epoch-*.json")
+    newest = max(map(json.loads, map(Path.read_text, files)), key=lambda each: each["datetime"])
+    return newest["commit_info"]["id"]
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Is this revision as fast as that one?")
-    parser.add_argument("first", help="a revision")
+    parser.add_argument("first", nargs="?", help="a revision; else the newest result's")
     parser.add_argument("second", nargs="?", help="another; else the working tree")
     parser.add_argument("--network", default="784-30-10")
     parser.add_argument("--batch-size", type=int, default=10)
@@ -125,6 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--samples", type=int, default=60_000)
     parser.add_argument("--slower-by", type=float, default=0.03, help="0.03 is three in a hundred")
     asked = parser.parse_args(arguments)
+    asked.first = asked.first or baseline()
     sizes = [int(n) for n in asked.network.split("-")]
     task = [sizes, asked.batch_size, asked.device, asked.samples]
     with tempfile.TemporaryDirectory() as work:

@@ -5,10 +5,11 @@
     python benchmarks/gpu_epoch.py --out FILE --device numba --samples 1003 --seconds 0.1
 
 In each round every contestant takes its turn, one after the other; a turn is as many epochs as make
-a tenth of a second. Ratios are medians over the rounds. Who does not end an epoch with the same
-parameters as the others is not timed. A network's name is its shape, the mini-batches' size and the
-precision of products: fp32, or tf32, which is NVIDIA's shorter one. The images are those in the
-folder that FASTNN_MNIST names, else synthetic ones. FILE is written anew after each network.
+a tenth of a second. Ratios are medians over the rounds. Who has other parameters after some
+mini-batches than NumPy in float64, or after an epoch than NumPy in float32, is not timed. A
+network's name is its shape, the mini-batches' size and the precision of products: fp32, or tf32,
+which is NVIDIA's shorter one. The images are those in the folder that FASTNN_MNIST names, else
+synthetic ones. FILE is written anew after each network.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
-import gpu_peers
 import gpu_report
 import numpy as np
 import peers
 from gpu_report import OURS
 from networks import flops_per_sample
+from roofs import gemm_rate, timed
 
 import fastnn
 from fastnn.training import epoch_order
@@ -66,6 +67,7 @@ class Contest(NamedTuple):
 
 
 class Contestant(NamedTuple):
+    few: Callable[[], Any]  # some mini-batches, after which it is checked
     epoch: Callable[[], Any]
     parameters: Callable[[], peers.Arrays]
     seconds: Callable[[int], float]  # an epoch's, of so many
@@ -78,22 +80,25 @@ class Ours:
         # fp32 is what a device does anyway; only some have another.
         other = {} if contest.precision == "fp32" else {"precision": contest.precision}
         self.backend = fastnn.device(device, **other)
-        self.network = fastnn.Network(contest.sizes, cost="quadratic", device=self.backend)
+        self.network = fastnn.Network(contest.sizes, device=self.backend)
         self.data, self.batch_size, self.step = data, contest.batch_size, ""
 
-    def contestant(self) -> Contestant:
+    def contestant(self, few: fastnn.Dataset) -> Contestant:
         # An epoch more: in the first the loop still finds out how far to go in one call.
         return Contestant(
-            lambda: self.train(1), self.parameters, lambda epochs: self.train(1 + epochs)
+            lambda: self.train(1, few),
+            lambda: self.train(1),
+            self.parameters,
+            lambda epochs: self.train(1 + epochs),
         )
 
     def parameters(self) -> peers.Arrays:
         return [*self.network.weights, *self.network.biases]
 
-    def train(self, epochs: int) -> float:
+    def train(self, epochs: int, data: fastnn.Dataset | None = None) -> float:
         history = fastnn.train(
             self.network,
-            self.data,
+            data or self.data,
             epochs=epochs,
             batch_size=self.batch_size,
             learning_rate=peers.RATE,
@@ -106,16 +111,22 @@ def measure(contest: Contest, data: fastnn.Dataset, device: str, seconds: float)
     """Return what a contest came to; whoever fails is named, and the others go on."""
     platform = "cuda" if device.partition(":")[0] == "cuda" else "cpu"
     steps = math.ceil(len(data) / contest.batch_size)
-    start = fastnn.Network(contest.sizes, cost="quadratic", device="numpy")
+    start = fastnn.Network(contest.sizes, device="numpy")
     began_with = [*start.weights, *start.biases]
+    task = peers.Task(
+        start.weights, start.biases, data, contest.batch_size, platform, contest.precision
+    )
     order = epoch_order(len(data), seed=0, epoch=1)
-    expected = reference(contest, start, data, order, platform)
+    check = peers.Check(task)
+    expected = reference(contest, task, check, order)
     ours, failed, forms, differences = None, {}, {}, {}
     contestants: dict[str, Contestant] = {}
 
     def enter(who: str, make: Callable[[], Contestant]) -> None:
         try:
             contestant = make()
+            contestant.few()
+            check(who, contestant.parameters())
             contestant.epoch()
             differences[who] = compare(contestant.parameters(), expected, began_with)
             close, way = differences[who]
@@ -132,27 +143,21 @@ def measure(contest: Contest, data: fastnn.Dataset, device: str, seconds: float)
     def make_ours() -> Contestant:
         nonlocal ours
         ours = Ours(contest, data, device)
-        return ours.contestant()
+        return ours.contestant(check.data)
 
     def make_peer(who: str) -> Contestant:
-        epoch, parameters = gpu_peers.PEERS[who](
-            start.weights,
-            start.biases,
-            data,
-            contest.batch_size,
-            platform=platform,
-            precision=contest.precision,
-        )
-        if form := getattr(epoch, "form", ""):
-            forms[who] = form
+        peer = peers.PEERS[who].make(task)
+        if peer.form:
+            forms[who] = peer.form
         return Contestant(
-            lambda: epoch(order),
-            parameters,
-            lambda epochs: timed(lambda: [epoch(order) for _ in range(epochs)]) / epochs,
+            lambda: peer.epoch(check.order),
+            lambda: peer.epoch(order),
+            peer.parameters,
+            lambda epochs: timed(lambda: [peer.epoch(order) for _ in range(epochs)]) / epochs,
         )
 
     enter(OURS, make_ours)
-    for who in gpu_peers.PEERS:
+    for who in (who for who, entry in peers.PEERS.items() if "cuda" in entry.platforms):
         enter(who, lambda who=who: make_peer(who))
     times = in_rounds({who: each.seconds for who, each in contestants.items()}, seconds, failed)
     medians = {who: float(np.median(each)) for who, each in times.items()}
@@ -161,7 +166,7 @@ def measure(contest: Contest, data: fastnn.Dataset, device: str, seconds: float)
     mine = medians.get(OURS)
     flops = contest.flops_per_sample() * len(data) / mine if mine else None
     try:
-        gemm = gpu_peers.gemm_rate(contest.precision, platform)
+        gemm = gemm_rate(contest.precision, platform)
     except Exception as error:
         gemm, failed["GEMM rate"] = None, in_a_line(error)
     return {
@@ -188,20 +193,16 @@ def measure(contest: Contest, data: fastnn.Dataset, device: str, seconds: float)
 
 
 def reference(
-    contest: Contest, start: fastnn.Network, data: fastnn.Dataset, order: np.ndarray, platform: str
+    contest: Contest, task: peers.Task, check: peers.Check, order: np.ndarray
 ) -> peers.Arrays:
     """Return the parameters after an epoch, by NumPy; where that takes long, by PyTorch in fp32."""
-    make: Any = peers.by_hand
-    if contest.flops_per_sample() * len(data) > MOST_BY_HAND:
-        try:
-            import torch  # noqa: F401
-
-            make = lambda *given: gpu_peers.torch_eager(*given, platform=platform)  # noqa: E731
-        except ModuleNotFoundError:
-            pass
-    epoch, parameters = make(start.weights, start.biases, data, contest.batch_size)
-    epoch(order)
-    return parameters()
+    who = "NumPy by hand"
+    if contest.flops_per_sample() * len(order) > MOST_BY_HAND and peers.PEERS["PyTorch"].installed:
+        who = "PyTorch"
+    peer = peers.PEERS[who].make(task._replace(precision="fp32"))
+    peer.epoch(check.order)
+    peer.epoch(order)
+    return peer.parameters()
 
 
 def compare(got: peers.Arrays, expected: peers.Arrays, start: peers.Arrays) -> tuple[float, float]:
@@ -244,12 +245,6 @@ def in_rounds(
         for who in list(times):
             turn(who)
     return times
-
-
-def timed(work: Callable[[], Any]) -> float:
-    began = perf_counter()
-    work()
-    return perf_counter() - began
 
 
 def in_a_line(error: Exception) -> str:

@@ -141,7 +141,9 @@ def epochs(rows: list[Row]) -> list[str]:
         ]
         for row in rows
     ]
-    return markdown([*heads, f"`{first}` to the best peer", "of the sgemm rate"], cells)
+    lines = markdown([*heads, f"`{first}` to the best peer", "of the sgemm rate"], cells)
+    missing = dict.fromkeys(who for row in rows for who in row.get("not_installed", []))
+    return [*lines, "", f"Not installed: {', '.join(missing)}."] if missing else lines
 
 
 def of_sgemm(row: Row, device: str) -> float:

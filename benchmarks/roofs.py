@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 from networks import on_gpu
+from peers.pytorch import PRECISION
 
 from fastnn.backends.base import Backend
 from fastnn.cli.output import versions
 from fastnn.threads import processors
 
 # Of these the versions are kept where they are installed.
-OTHERS = ("numba", "cupy-cuda12x", "cupy-cuda13x", "jax", "torch", "scikit-learn")
+OTHERS = ("numba", "cupy-cuda12x", "cupy-cuda13x", "jax", "torch", "scikit-learn", "thinc")
 # Tries are spread over a while: the threads of some libraries look out for more work when they have
 # none, and others use the machine, too.
 BURSTS = 5
@@ -38,14 +39,54 @@ def sgemm_rate() -> float:
 
 def flops_per_second(device: str) -> float:
     """Return the rate of large products in float32 where a device computes."""
-    return gpu_gemm_rate() if on_gpu(device) else sgemm_rate()
+    return gemm_rate("fp32", "cuda") if on_gpu(device) else sgemm_rate()
 
 
 @cache
-def gpu_gemm_rate() -> float:
-    from gpu_peers import gemm_rate
+def gemm_rate(precision: str, platform: str) -> float:
+    """Return the floating-point operations a second of the best of some large products.
 
-    return gemm_rate("fp32", "cuda")
+    By PyTorch, or CuPy where that is missing; both call cuBLAS.
+    """
+    sizes = (4096, 8192) if platform == "cuda" else (512,)
+    try:
+        import torch
+    except ModuleNotFoundError:
+        if platform != "cuda":
+            raise
+        return max(rate(*cupy_product(n, precision), n) for n in sizes)
+    torch.set_float32_matmul_precision(PRECISION[precision])
+    wait = torch.cuda.synchronize if platform == "cuda" else lambda: None
+
+    def product(n: int) -> Callable[[], Any]:
+        a, b = (torch.randn((n, n), device=platform) for _ in range(2))
+        out = torch.empty_like(a)
+        return lambda: torch.mm(a, b, out=out)
+
+    return max(rate(product(n), wait, n) for n in sizes)
+
+
+def cupy_product(n: int, precision: str) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    import cupy
+
+    if precision != "fp32":
+        raise RuntimeError("without PyTorch only the rate in fp32 is measured")
+    a, b = (cupy.random.standard_normal((n, n), dtype=cupy.float32) for _ in range(2))
+    out = cupy.empty_like(a)
+    return lambda: cupy.matmul(a, b, out=out), cupy.cuda.Device().synchronize
+
+
+def rate(product: Callable[[], Any], wait: Callable[[], Any], n: int, turns: int = 5) -> float:
+    def seconds(products: int) -> float:
+        began = perf_counter()
+        for _ in range(products):
+            product()
+        wait()
+        return (perf_counter() - began) / products
+
+    seconds(2)  # set up
+    products = max(1, int(0.05 / seconds(2)))
+    return 2 * n**3 / min(seconds(products) for _ in range(turns))
 
 
 @cache

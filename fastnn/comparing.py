@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from fastnn.backends.base import Backend
 from fastnn.backends.numpy_cpu import NumpyBackend
@@ -16,7 +17,7 @@ from fastnn.history import Epoch
 from fastnn.network import Network
 from fastnn.training import train
 
-__all__ = ["Comparison", "Course", "apart", "compare"]
+__all__ = ["Comparison", "Course", "apart", "compare", "rounding"]
 
 Arrays = list[NDArray[Any]]
 
@@ -121,9 +122,8 @@ def compare(
 
     _, exact, right = trained(NumpyBackend(dtype="float64"))
     *_, rounded = trained(NumpyBackend())
-    # A sum of k terms may be off by so much, however lucky NumPy was.
-    k = max(*sizes, training.get("batch_size") or len(train_set))
-    least = 8 * float(np.finfo(np.float32).eps) * k**0.5
+    # So much may a device be off, however lucky NumPy was.
+    least = rounding(max(*sizes, training.get("batch_size") or len(train_set)))
     allowed = [max(least, MARGIN * off) for off in _off(rounded, right)]
     courses = []
     for backend in backends:
@@ -143,3 +143,12 @@ def apart(got: Arrays, right: Arrays) -> float:
     """Return the largest difference in an array, in parts of its largest magnitude; NaN for NaN."""
     pairs = zip(got, right, strict=True)
     return float(np.max([np.abs(g - r).max() / np.abs(r).max() for g, r in pairs]))
+
+
+def rounding(k: int, dtype: DTypeLike = np.float32) -> float:
+    """Return how far rounding may take results with sums of k terms, in any order: 8 · eps · √k.
+
+    In parts of the largest magnitude; eps is the dtype's. Errors of single terms have any sign, so
+    that they grow as a random walk does.
+    """
+    return 8 * float(np.finfo(dtype).eps) * math.sqrt(k)

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from time import sleep
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.backends.base import Backend
 from fastnn.backends.numpy_cpu import NumpyBackend
 from fastnn.backends.registry import anothers_code, device
-from fastnn.comparing import apart
+from fastnn.comparing import apart, rounding
 from fastnn.data import synthetic
 from fastnn.errors import DeviceError
 from fastnn.network import Network
@@ -87,7 +86,7 @@ class Contest:
         self._rate = 8 / max(sizes)
         # The longest sum in a product, and the rounding of each mini-batch on top of the last.
         k = max(batch_size, *sizes)
-        self._tolerance = 8 * float(np.finfo(np.float32).eps) * k**0.5 * steps
+        self._tolerance = rounding(k) * steps
         self._right = self._trained(self._trial(NumpyBackend(dtype="float64"), fused=False))
 
     def enter(self, name: str, fused: bool = True) -> Contender:

@@ -1,6 +1,7 @@
 """The regression gate: what it calls slower, and that it runs two revisions."""
 
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,13 @@ def test_faster_is_not_slower():
     assert not verdict.slower
     assert verdict.ratio == pytest.approx(1.25, rel=0.05)
     assert verdict.spread[0] <= verdict.ratio <= verdict.spread[1]
+
+
+def test_without_a_revision_it_is_the_newest_results():
+    files = (ROOT / "benchmarks/results").glob("epoch-*.json")
+    results = [json.loads(file.read_text()) for file in files]
+    by_date = {each["datetime"]: each["commit_info"]["id"] for each in results}
+    assert gate.baseline() == by_date[max(by_date)]
 
 
 def run(*arguments):

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fastnn.backends.base import Backend, Plan, Step
+from fastnn.comparing import rounding
 from fastnn.kernels import reference
 from fastnn.network import Network
 
@@ -55,7 +56,7 @@ def assert_close(got: Array, expected: Array, backend: Backend, k: int, what: st
     """Hold a result to 8 · eps · √k · max|expected|, with k the length of the longest sum in it."""
     assert got.dtype == backend.dtype
     assert np.isfinite(got).all(), f"{what} is not finite"
-    tolerance = 8 * np.finfo(backend.dtype).eps * k**0.5 * np.abs(expected).max()
+    tolerance = rounding(k, backend.dtype) * np.abs(expected).max()
     np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance, err_msg=what)
 
 
