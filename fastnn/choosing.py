@@ -126,11 +126,12 @@ def _measured(
     name: str, sizes: Sequence[int], network: dict[str, Any], data: Dataset, batch_size: int
 ) -> dict[str, float]:
     """Return samples a second by the device's own step and by the plain one."""
-    own = Trial(Network(sizes, **network, device=device(name)), data, batch_size)
+    tried = Network(sizes, **network, device=device(name))
+    own = Trial(tried, data, batch_size)
     rate = batch_size / own.seconds(SECONDS)
     if own.step.name == "plain":
         return {"own": rate, "plain": rate}
-    plain = Trial(Network(sizes, **network, device=device(name)), data, batch_size, fused=False)
+    plain = Trial(tried, data, batch_size, fused=False)
     return {"own": rate, "plain": batch_size / plain.seconds(SECONDS)}
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from functools import cache
 from threading import Lock, Thread
 from typing import Any
 
@@ -92,9 +94,51 @@ def together(team: int, work: Callable[[int], None]) -> None:
     The threads are made for the call: all of a team are there, so that they can wait for each
     other, and between calls nobody waits for anything.
     """
-    others = [Thread(target=work, args=(rank,)) for rank in range(1, team)]
+    if team == 1:
+        work(0)
+        return
+    places = _places(team)
+
+    def share(rank: int) -> None:
+        if places:
+            _move_to(places[rank])
+        work(rank)
+
+    others = [Thread(target=share, args=(rank,)) for rank in range(1, team)]
     for other in others:
         other.start()
-    work(0)
+    share(0)
     for other in others:
         other.join()
+
+
+def _places(team: int) -> list[int]:
+    """Return a processor for each of a team, the calling thread's own first; none if too few.
+
+    A system does not always start a thread on a processor that is idle, and on virtual machines,
+    where an idle one counts as taken away, it may leave two on the same for many milliseconds.
+    """
+    if not hasattr(os, "sched_setaffinity") or (getcpu := _getcpu()) is None:
+        return []
+    allowed, here = sorted(os.sched_getaffinity(0)), getcpu()
+    if len(allowed) < team or here not in allowed:
+        return []
+    first = allowed.index(here)
+    return [allowed[(first + rank) % len(allowed)] for rank in range(team)]
+
+
+@cache
+def _getcpu() -> Callable[[], int] | None:
+    """Return what tells which processor the calling thread is on, where the C library has it."""
+    try:
+        return ctypes.CDLL(None).sched_getcpu
+    except (AttributeError, OSError, TypeError):
+        return None
+
+
+def _move_to(processor: int) -> None:
+    """Bring the calling thread to a processor, from where the system may move it on."""
+    allowed = os.sched_getaffinity(0)
+    with suppress(OSError):  # the processor may be forbidden by now
+        os.sched_setaffinity(0, {processor})
+        os.sched_setaffinity(0, allowed)

@@ -1,5 +1,6 @@
 """How many threads share the work, and that nothing of it stays behind."""
 
+import os
 from threading import Barrier, Thread
 
 import numpy as np
@@ -68,3 +69,53 @@ def test_every_rank_works_once_and_all_can_meet(size):
 
     together(size, work)
     assert sorted(ranks) == list(range(size))
+
+
+with_affinity = pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="this system has no affinity of threads"
+)
+
+
+@with_affinity
+def test_a_team_is_set_on_processors_of_its_own_and_may_be_moved_from_there():
+    allowed, size = os.sched_getaffinity(0), min(2, threads.processors())
+    began, may = [None] * size, [None] * size
+
+    def look(rank):
+        began[rank] = threads._getcpu()()
+        may[rank] = os.sched_getaffinity(0)
+
+    # A busy system may move a thread on before it looks, but not each time.
+    apart = 0
+    for _ in range(20):
+        together(size, look)
+        assert may == [allowed] * size
+        apart += len(set(began)) == size
+    assert apart >= 10
+    assert os.sched_getaffinity(0) == allowed
+
+
+@with_affinity
+@pytest.mark.parametrize(("allowed", "here"), [({3}, 3), ({0, 1}, 5)])
+def test_places_are_left_to_the_system_where_there_are_too_few(allowed, here, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed)
+    monkeypatch.setattr(threads, "_getcpu", lambda: lambda: here)
+    assert threads._places(2) == []
+
+
+@with_affinity
+def test_places_begin_with_the_callers_own_and_are_all_different(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 4, 6, 7})
+    monkeypatch.setattr(threads, "_getcpu", lambda: lambda: 6)
+    assert threads._places(3) == [6, 7, 1]
+
+
+@pytest.mark.parametrize("reason", ["no affinity", "no getcpu"])
+def test_a_system_without_places_works_as_well(reason, monkeypatch):
+    if reason == "no affinity":
+        monkeypatch.delattr(os, "sched_setaffinity", raising=False)
+    else:
+        monkeypatch.setattr(threads, "_getcpu", lambda: None)
+    done = []
+    together(3, done.append)
+    assert sorted(done) == [0, 1, 2]
