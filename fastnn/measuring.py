@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from time import sleep
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.backends.base import Backend
 from fastnn.backends.numpy_cpu import NumpyBackend
 from fastnn.backends.registry import anothers_code, device
 from fastnn.comparing import apart, rounding
-from fastnn.data import synthetic
+from fastnn.data import Dataset, synthetic
 from fastnn.errors import DeviceError
 from fastnn.network import Network
 from fastnn.trial import Trial
@@ -20,6 +21,8 @@ from fastnn.trial import Trial
 __all__ = ["ROUNDS", "Contender", "Contest", "in_turns"]
 
 STEPS = 100
+# Bytes of samples at the least, about MNIST's: a training finds most of them in no cache.
+AS_LARGE = 47_000_000
 ROUNDS = 5
 # Seconds before each turn: so long the threads of BLAS look out for more work, and would take a
 # processor from whoever comes next.
@@ -70,7 +73,7 @@ class Contest:
     batch_size
         Samples in a mini-batch.
     steps
-        Mini-batches after which devices are compared.
+        Mini-batches after which devices are compared; also an attribute.
 
     Raises
     ------
@@ -79,9 +82,11 @@ class Contest:
     """
 
     def __init__(self, sizes: Sequence[int], batch_size: int, steps: int = STEPS) -> None:
-        self._sizes, self._batch_size, self._steps = list(sizes), batch_size, steps
-        n = steps * batch_size
-        self._data = synthetic(n, 1, features=sizes[0], classes=min(n, sizes[-1])).train
+        self._sizes, self._batch_size, self.steps = list(sizes), batch_size, steps
+        self._n = n = steps * batch_size
+        few = synthetic(n, 1, features=sizes[0], classes=min(n, sizes[-1])).train
+        times = -(-AS_LARGE // few.x.nbytes)
+        self._data = Dataset(np.tile(few.x, (times, 1)), np.tile(few.labels, times))
         # A step changes z by about as much as this times the units, and rounding must not grow.
         self._rate = 8 / max(sizes)
         # The longest sum in a product, and the rounding of each mini-batch on top of the last.
@@ -111,7 +116,7 @@ class Contest:
             step = entered.step
         if not entered.max_relative_error < self._tolerance:
             raise DeviceError(
-                f"it trains wrongly: after {self._steps} mini-batches by the {step} step the "
+                f"it trains wrongly: after {self.steps} mini-batches by the {step} step the "
                 f"parameters are {entered.max_relative_error:.1g} off"
             )
         return entered
@@ -120,7 +125,7 @@ class Contest:
         return Trial(Network(self._sizes, device=backend), self._data, self._batch_size, fused)
 
     def _trained(self, trial: Trial) -> list[NDArray[Any]]:
-        trial.run(0, len(self._data), self._rate)
+        trial.run(0, self._n, self._rate)
         return [*trial.network.weights, *trial.network.biases]
 
 
