@@ -12,8 +12,9 @@ import report
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let -k find a network by its name, which its test's id does not have."""
     for item in items:
-        if isinstance(item, pytest.Function) and "network" in item.callspec.params:
-            item.extra_keyword_matches.add(item.callspec.params["network"])
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        if "network" in params:
+            item.extra_keyword_matches.add(params["network"])
 
 
 def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -199,7 +200,7 @@ def reference(
     who = "NumPy by hand"
     if contest.flops_per_sample() * len(order) > MOST_BY_HAND and peers.PEERS["PyTorch"].installed:
         who = "PyTorch"
-    peer = peers.PEERS[who].make(task._replace(precision="fp32"))
+    peer = peers.PEERS[who].make(replace(task, precision="fp32"))
     peer.epoch(check.order)
     peer.epoch(order)
     return peer.parameters()

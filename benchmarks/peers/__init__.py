@@ -8,6 +8,7 @@ data on its device, compile, try which of its forms is the faster.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -63,7 +64,7 @@ class Check:
         few = min(self.STEPS * m + n % m, n)
         self.data = fastnn.Dataset(task.data.x[:few], task.data.labels[:few])
         self.order = epoch_order(few, seed=0, epoch=1)
-        exact = by_hand.train(task._replace(data=self.data), "float64")
+        exact = by_hand.train(replace(task, data=self.data), "float64")
         exact.epoch(self.order)
         self._right = exact.parameters()
         steps = -(-few // m)

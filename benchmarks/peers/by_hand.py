@@ -7,7 +7,7 @@ from peers.task import RATE, Peer, Task
 
 
 def train(task: Task, dtype: str = "float32") -> Peer:
-    x, y = task.x().astype(dtype), task.y().astype(dtype)
+    x, y = task.x.astype(dtype, copy=False), task.y.astype(dtype, copy=False)
     w, b = ([array.astype(dtype) for array in mine] for mine in (task.weights, task.biases))
 
     def epoch(order: np.ndarray) -> None:

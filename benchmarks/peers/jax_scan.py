@@ -27,7 +27,7 @@ def train(task: Task) -> Peer:
         return jax.device_put(np.array(array, order="C"), device)  # a copy: it may be donated
 
     # Bytes become floats within the kernel that gathers them.
-    x, y = on_device(task.data.x.reshape(len(task.data), -1)), on_device(task.y())
+    x, y = on_device(task.data.x.reshape(len(task.data), -1)), on_device(task.y)
     b_size = task.batch_size
 
     def at_start() -> Any:

@@ -7,7 +7,7 @@ from peers.task import RATE, Arrays, Peer, Task
 
 
 def train(task: Task) -> Peer:
-    x, y = task.x()[:, :, None], task.y()[:, :, None]
+    x, y = task.x[:, :, None], task.y[:, :, None]
     w = [array.copy() for array in task.weights]
     b = [array[:, None].copy() for array in task.biases]
 

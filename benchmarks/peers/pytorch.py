@@ -27,7 +27,7 @@ class _Training:
 
         self.torch, self.task = torch, task
         torch.set_float32_matmul_precision(PRECISION[task.precision])
-        x, y = self.on_device(task.x()), self.on_device(task.y())
+        x, y = self.on_device(task.x), self.on_device(task.y)
         self.start = [self.on_device(array) for array in (*task.weights, *task.biases)]
         self.parameters = [each.clone() for each in self.start]
         layers = len(task.weights)

@@ -9,7 +9,8 @@ from peers.task import RATE, Peer, Task
 def train(task: Task) -> Peer:
     from sklearn.neural_network import MLPClassifier
 
-    x, y = task.x(), task.y().astype(np.int64)
+    x, y = task.x, task.y.astype(np.int64)
+    ordered = np.empty_like(x), np.empty_like(y)
     model = MLPClassifier(
         tuple(task.sizes[1:-1]),
         activation="logistic",
@@ -22,7 +23,10 @@ def train(task: Task) -> Peer:
     )
 
     def epoch(order: np.ndarray) -> None:
-        model.partial_fit(x[order], y[order])
+        taken = [out[: len(order)] for out in ordered]
+        for rows, out in zip((x, y), taken, strict=True):
+            np.take(rows, order, axis=0, out=out, mode="clip")  # "raise" would copy once more
+        model.partial_fit(*taken)
 
     # It makes its parameters in a first call, and keeps them from then on.
     model.partial_fit(x[: task.batch_size], y[: task.batch_size], classes=np.arange(task.sizes[-1]))

@@ -11,7 +11,7 @@ from peers.task import RATE, Peer, Task
 def train(task: Task) -> Peer:
     from thinc.api import SGD, Linear, NumpyOps, Sigmoid, chain
 
-    x, y, ops = task.x(), task.y(), NumpyOps()
+    x, y, ops = task.x, task.y, NumpyOps()
     *hidden, last = pairwise(task.sizes)
     # The last layer gives z: with cross-entropy σ′ falls out of its delta.
     layers = [
