@@ -145,10 +145,10 @@ class Other:
         self.parameters = self._peer.parameters
 
     def limit(self, samples: int) -> None:
-        """Take about so many at the most: whole mini-batches, and enough for a check."""
+        """Take about so many at the most, in whole mini-batches."""
         m = self._task.batch_size
         if samples < len(self._task.data):
-            self.samples = m * max(samples // m, 1 + peers.Check.STEPS)
+            self.samples = m * max(samples // m, 1)
 
     def train(self, data: fastnn.Dataset) -> float:
         order = epoch_order(len(data), seed=0, epoch=1)[: self.samples]

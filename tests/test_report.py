@@ -98,7 +98,14 @@ def test_steps_and_kernels_have_tables_of_their_own() -> None:
 def test_a_peer_that_was_not_there_has_a_dash() -> None:
     rows = [each["extra_info"] for each in json.loads(RESULT.read_text())["benchmarks"]]
     del rows[1]["samples_per_second"]["PyTorch"]
-    assert " | — | 163,738 | " in report.tables(rows)[3]
+    after = format(rows[1]["samples_per_second"]["torch.compile"], ",.0f")
+    assert f" | — | {after} | " in report.tables(rows)[3]
+
+
+def test_peers_that_were_not_installed_are_named() -> None:
+    rows = [each["extra_info"] for each in json.loads(RESULT.read_text())["benchmarks"]]
+    rows[1]["not_installed"] = ["Thinc"]
+    assert report.tables(rows)[-2:] == ["", "Not installed: Thinc."]
 
 
 def test_a_run_on_a_gpu_has_its_own_table(tmp_path: Path, capsys) -> None:
