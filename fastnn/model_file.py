@@ -13,15 +13,14 @@ import os
 import reprlib
 import secrets
 import shutil
-import stat
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from fastnn.backends.base import checked_dtype
-from fastnn.errors import ArgumentError, ModelError, OutputError
+from fastnn.errors import ArgumentError, ModelError
+from fastnn.outputs import cannot_write, check_output
 
 if TYPE_CHECKING:
     from fastnn.backends.base import Backend
@@ -100,30 +99,7 @@ def check_writable(path: PathLike) -> Path:
         If the folder does not exist or cannot be written to; if something other than a model of
         ours is there, which writing would destroy.
     """
-    try:
-        target = Path(os.path.realpath(path))
-        try:
-            there = os.lstat(target)
-        except FileNotFoundError:
-            there = None
-        if there is None and str(path).endswith(os.sep):
-            raise OutputError(f"cannot write {path}: that is the name of a folder")
-        if there and not stat.S_ISREG(there.st_mode):
-            kind = "a folder" if stat.S_ISDIR(there.st_mode) else "not an ordinary file"
-            raise OutputError(f"cannot write {path}: it is {kind}")
-        if there and there.st_size and not _is_model(target):
-            raise OutputError(
-                f"cannot write {path}: it holds something other than a fastnn model, "
-                "which would be lost; move it away or choose another name"
-            )
-        if there and not os.access(target, os.W_OK):
-            raise OutputError(f"cannot write {path}: it is write-protected")
-        with tempfile.TemporaryFile(dir=target.parent):
-            return target
-    except OutputError:
-        raise
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        raise _cannot_write(path, error) from error
+    return check_output(path, "a fastnn model", _is_model)
 
 
 def _replace(target: Path, content: bytes) -> None:
@@ -141,12 +117,7 @@ def _replace(target: Path, content: bytes) -> None:
         finally:
             beside.unlink(missing_ok=True)
     except OSError as error:
-        raise _cannot_write(target, error) from error
-
-
-def _cannot_write(path: PathLike, error: Exception) -> OutputError:
-    reason = error.strerror if isinstance(error, OSError) else None
-    return OutputError(f"cannot write {path}: {reason or error}")
+        raise cannot_write(target, error) from error
 
 
 def _read(path: PathLike) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

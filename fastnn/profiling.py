@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
 from fastnn.backends.base import Array, Backend, Step
-from fastnn.errors import OutputError
+from fastnn.outputs import check_output
 
 __all__ = ["Profile", "Span", "check_trace"]
 
@@ -125,19 +125,12 @@ def check_trace(path: str | os.PathLike[str]) -> Path:
     OutputError
         If the folder cannot be written to, or something other than a trace is there.
     """
-    target = Path(path)
-    try:
-        with suppress(FileNotFoundError), target.open("rb") as file:
-            if file.read(len(TRACE_BEGINS)) not in (b"", TRACE_BEGINS):
-                raise OutputError(f"cannot write {path}: it holds something other than a trace")
-        if not os.access(target.parent, os.W_OK | os.X_OK):
-            raise OutputError(f"cannot write {path}: there is no such folder, or it is protected")
-    except OutputError:
-        raise
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise OutputError(f"cannot write {path}: {reason}") from error
-    return target
+    return check_output(path, "a trace", _is_trace)
+
+
+def _is_trace(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(TRACE_BEGINS)) == TRACE_BEGINS
 
 
 class _Timed:

@@ -17,6 +17,7 @@ HEAVY = "numba cupy sklearn click scipy rich pooch requests safetensors PIL pyte
 LAYERS = [
     ["fastnn.kernels"],
     ["fastnn.errors", "fastnn.cache", "fastnn.threads"],
+    ["fastnn.outputs"],
     ["fastnn.checks"],
     ["fastnn.backends", "fastnn.backends.base"],
     ["fastnn.backends.host"],

@@ -1,0 +1,66 @@
+"""Files that a user asks for: what cannot be written is refused before the work, in a sentence."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from fastnn.errors import OutputError
+
+__all__ = ["cannot_write", "check_output"]
+
+PathLike = str | os.PathLike[str]
+
+
+def check_output(path: PathLike, what: str, is_ours: Callable[[Path], bool]) -> Path:
+    """Return the file that a path stands for, its links followed, or say why it cannot be written.
+
+    Meant to be asked before the work whose result is to be written.
+
+    Parameters
+    ----------
+    path
+        Where a file is to be, or is.
+    what
+        Of what kind it is to be, "a trace".
+    is_ours
+        Whether a file that is there is of that kind. It is not asked of an empty one.
+
+    Raises
+    ------
+    OutputError
+        If the folder does not exist or cannot be written to; if something of another kind is there.
+    """
+    try:
+        target = Path(os.path.realpath(path))
+        try:
+            there = os.lstat(target)
+        except FileNotFoundError:
+            there = None
+        if there is None and str(path).endswith(os.sep):
+            raise OutputError(f"cannot write {path}: that is the name of a folder")
+        if there and not stat.S_ISREG(there.st_mode):
+            kind = "a folder" if stat.S_ISDIR(there.st_mode) else "not an ordinary file"
+            raise OutputError(f"cannot write {path}: it is {kind}")
+        if there and there.st_size and not is_ours(target):
+            raise OutputError(
+                f"cannot write {path}: it holds something other than {what}; "
+                "move it away or choose another name"
+            )
+        if there and not os.access(target, os.W_OK):
+            raise OutputError(f"cannot write {path}: it is write-protected")
+        with tempfile.TemporaryFile(dir=target.parent):
+            return target
+    except OutputError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: PathLike, error: Exception) -> OutputError:
+    """Return the error that names the path and says why."""
+    reason = error.strerror if isinstance(error, OSError) else None
+    return OutputError(f"cannot write {path}: {reason or error}")
