@@ -137,7 +137,7 @@ def train(
             order = backend.asarray(epoch_order(n, seed, number if shuffle else None))
             for done in rounds(order, rate):
                 seconds = max(perf_counter() - began, 1e-9)  # on a coarse clock it could be 0
-                if on_call and on_call(Progress(number, done, n, done / seconds)) is True:
+                if on_call and _is_true(on_call(Progress(number, done, n, done / seconds))):
                     _check_finite(network, {}, number, rate)
                     return history
             with profile.span(EVALUATE, backend) if profile is not None else nullcontext():
@@ -151,9 +151,14 @@ def train(
                 **{f"{key}_accuracy": score.accuracy for key, score in scores.items()},
             )
             history.epochs.append(epoch)
-            if on_epoch is not None and on_epoch(epoch) is True:
+            if on_epoch is not None and _is_true(on_epoch(epoch)):
                 return history
     return history
+
+
+def _is_true(answer: object) -> bool:
+    """Whether it is True, or NumPy's; anything else, such as a count, ends no training."""
+    return isinstance(answer, bool | np.bool) and bool(answer)
 
 
 def evaluate(network: Network, data: LabelledSamples) -> Score:

@@ -401,6 +401,16 @@ def test_evaluate_by_hand():
     assert evaluate(network, (np.full((2, 1), 255, np.uint8), [0, 1])).cost == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(
+    ("answer", "epochs"),
+    [(True, 1), (np.True_, 1), (False, 3), (np.False_, 3), (None, 3), (1, 3), ("yes", 3)],
+)
+@pytest.mark.parametrize("callback", ["on_epoch", "on_call"])
+def test_only_true_ends_the_training(callback, answer, epochs):
+    history = train(make_network(), TRAIN, epochs=3, **{callback: lambda _: answer})
+    assert len(history.epochs) == (epochs if callback == "on_epoch" or epochs == 3 else 0)
+
+
 def test_on_epoch_ends_the_training_by_true():
     seen = []
 
