@@ -25,8 +25,10 @@ from fastnn.errors import (
     OutputError,
 )
 from fastnn.history import Epoch, History, Progress, Score
+from fastnn.log import Log, read_log
 from fastnn.network import Network
 from fastnn.profiling import Profile
+from fastnn.tensorboard import TensorBoard
 from fastnn.training import evaluate, train
 
 __all__ = [
@@ -42,18 +44,21 @@ __all__ = [
     "Epoch",
     "FastnnError",
     "History",
+    "Log",
     "ModelError",
     "Network",
     "OutputError",
     "Profile",
     "Progress",
     "Score",
+    "TensorBoard",
     "__version__",
     "choose",
     "device",
     "devices",
     "evaluate",
     "load_dataset",
+    "read_log",
     "synthetic",
     "train",
 ]

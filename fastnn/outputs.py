@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fastnn.errors import OutputError
 
-__all__ = ["cannot_write", "check_output"]
+__all__ = ["append", "cannot_write", "check_output"]
 
 PathLike = str | os.PathLike[str]
 
@@ -57,6 +57,30 @@ def check_output(path: PathLike, what: str, is_ours: Callable[[Path], bool]) -> 
     except OutputError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise cannot_write(path, error) from error
+
+
+def append(path: Path, content: bytes, head: bytes) -> None:
+    """Add to a file's end all of the content or nothing; to an empty or new file, the head before.
+
+    When it returns, the system has the content: it stays if the process is killed.
+
+    Raises
+    ------
+    OutputError
+        If that cannot be.
+    """
+    try:
+        with path.open("ab", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            left = memoryview(content if end else head + content)
+            try:
+                while left:
+                    left = left[file.write(left) :]
+            except OSError:  # a disk may have room for a part
+                file.truncate(end)
+                raise
+    except OSError as error:
         raise cannot_write(path, error) from error
 
 

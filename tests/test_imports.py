@@ -10,7 +10,10 @@ import pytest
 import fastnn
 import fastnn.kernels
 
-HEAVY = "numba cupy sklearn click scipy rich pooch requests safetensors PIL pytest platformdirs"
+HEAVY = (
+    "numba cupy sklearn click scipy rich pooch requests safetensors PIL pytest platformdirs "
+    "tensorboardX"
+)
 
 # A module may import from its own layer and from those above it in this list; a package stands for
 # all that is in it, unless a module of it is named by itself.
@@ -39,6 +42,7 @@ LAYERS = [
     # Network.save and load stand in for model_file, and import it when they are called.
     ["fastnn.network", "fastnn.model_file"],
     ["fastnn.history", "fastnn.profiling"],
+    ["fastnn.log", "fastnn.tensorboard"],
     ["fastnn.training"],
     ["fastnn.comparing", "fastnn.trial"],
     ["fastnn.choosing", "fastnn.measuring"],

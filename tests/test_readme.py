@@ -27,6 +27,19 @@ def test_its_library_example_runs(
     assert 0.9 < accuracy <= 1
 
 
+def test_its_example_of_callbacks_goes_on_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboardX", reason="the extra 'tensorboard' is not installed")
+    names: dict[str, object] = {}
+    monkeypatch.chdir(tmp_path)
+    for block in BLOCKS:
+        if "load_dataset" in block or "fastnn.Log" in block:
+            exec(compile(block, "README.md", "exec"), names)
+    assert {"digits.jsonl", "digits.csv", "runs"} <= {path.name for path in tmp_path.iterdir()}
+    assert names["epochs"]
+
+
 def test_every_file_it_links_to_exists() -> None:
     links = re.findall(r"\]\(([^)#]+)\)", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
     assert links

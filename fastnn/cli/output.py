@@ -42,6 +42,15 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def tell(line: str) -> bool:
+    """Write a line to stderr; False if no one reads them any more."""
+    try:
+        click.echo(printable(line), err=True)
+    except OSError:
+        return False
+    return True
+
+
 class Notes:
     """Progress and hints, on stderr; nothing at all when quiet."""
 
@@ -52,10 +61,7 @@ class Notes:
     def say(self, line: str) -> None:
         """Write a line. If no one reads them any more, be quiet: they are not worth the work."""
         if not self.quiet:
-            try:
-                click.echo(printable(line), err=True)
-            except OSError:
-                self.quiet = True
+            self.quiet = not tell(line)
 
     @contextmanager
     def bar(self) -> Iterator[Bar | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,9 +29,11 @@ from fastnn.cli.output import (
     foreign_code,
     load_data,
     percent,
+    tell,
     versions,
 )
 from fastnn.cli.progress import Reporter, stopping_politely
+from fastnn.errors import OutputError
 
 if TYPE_CHECKING:
     from fastnn.data import Datasets
@@ -74,6 +77,17 @@ if TYPE_CHECKING:
     type=click.Path(),
     help="Show where the time goes, and write a Chrome trace there. Training takes longer.",
 )
+@click.option(
+    "--log",
+    type=click.Path(),
+    help="A .jsonl or .csv file that each epoch's costs and accuracies are added to.",
+)
+@click.option(
+    "--tensorboard",
+    metavar="FOLDER",
+    type=click.Path(),
+    help="A folder for TensorBoard, one a training. Needs the extra tensorboard.",
+)
 @option("--save", "path", type=click.Path(), help="The model file; fastnn-DATA.safetensors.")
 @json_option
 @quiet_option
@@ -94,6 +108,8 @@ def train(
     fused: bool,
     threads: int | None,
     trace: str | None,
+    log: str | None,
+    tensorboard: str | None,
     path: str | None,
     as_json: bool,
     quiet: bool,
@@ -103,7 +119,7 @@ def train(
     Without options: 30 hidden units learn scikit-learn's handwritten digits in a few seconds,
     off-line.
     """
-    from fastnn import Network, Profile
+    from fastnn import Log, Network, Profile, TensorBoard
     from fastnn import device as find_device
     from fastnn import train as run
     from fastnn.activations import layer_activations
@@ -125,9 +141,16 @@ def train(
     with foreign_code():
         measured = device == "auto" and precision == "full"
         backend = None if measured else find_device(device, precision=precision)
-    target = check_trace(trace) if trace is not None else None
     path = path if path is not None else _default_path(source)
+    _check_distinct({"--save": path, "--log": log, "--profile": trace})
     replaced = check_writable(path).exists()
+    target = check_trace(trace) if trace is not None else None
+    records = _Records()
+    if log is not None:
+        records.to.append(Log(log))
+    if tensorboard is not None:
+        with foreign_code():
+            records.to.append(TensorBoard(tensorboard))
     datasets = load_data(source, notes)
     sizes = [datasets.features, *hidden, datasets.classes]
     description: dict[str, Any] = {"activation": activation, "output": output, "cost": cost}
@@ -149,11 +172,14 @@ def train(
         "threads": threads,
     }
     _introduce(notes, datasets, network, why)
+    if log is not None and os.path.exists(log):
+        notes.say(f"log      {log}: the epochs of this training are added to it")
     profile = Profile() if trace is not None else None
     with stopping_politely() as interrupted, Reporter(notes, epochs) as reporter:
 
         def on_epoch(epoch: Epoch) -> bool:
             reporter.epoch(epoch)
+            records(epoch)
             return bool(interrupted)
 
         def on_call(progress: Progress) -> bool:
@@ -190,7 +216,34 @@ def train(
         return INTERRUPTED
     if by_default:
         notes.say("\nThese were small digits. MNIST, the real ones: fastnn train --data mnist")
-    return 0
+    return 1 if records.failed else 0
+
+
+class _Records:
+    """Where each epoch is written to. What cannot be written is given up, and not the training."""
+
+    def __init__(self) -> None:
+        self.to: list[Callable[[Epoch], None]] = []
+        self.failed = False
+
+    def __call__(self, epoch: Epoch) -> None:
+        for record in self.to.copy():
+            try:
+                record(epoch)
+            except OutputError as error:
+                self.to.remove(record)
+                self.failed = True
+                tell(f"fastnn: {error}; the training goes on without it")
+
+
+def _check_distinct(outputs: dict[str, str | None]) -> None:
+    """Refuse two options that name the same file, also where it does not exist yet."""
+    named: dict[str, str] = {}
+    for name, path in outputs.items():
+        if path is not None:
+            other = named.setdefault(os.path.realpath(path), name)
+            if other != name:
+                raise click.UsageError(f"{other} and {name} are the same file, {path}")
 
 
 def _default_path(source: str) -> str:

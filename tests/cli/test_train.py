@@ -321,7 +321,7 @@ def test_help_names_every_option_and_loads_little(run_process):
     assert result.code == 0
     options = (
         "data device hidden activation output cost init epochs batch-size learning-rate eta seed "
-        "no-shuffle no-fused save json quiet"
+        "no-shuffle no-fused profile log tensorboard save json quiet"
     )
     for option in options.split():
         assert f"--{option}" in result.out
