@@ -5,14 +5,20 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from fastnn.cli.output import Notes, percent
+from fastnn.cli.output import Notes, percent, printable, tell
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from fastnn.history import Epoch, Progress
 
-__all__ = ["Reporter", "stopping_politely"]
+__all__ = ["Remaining", "Reporter", "stopping_politely"]
+
+LEAST_BAR = 5  # columns
+SETTLED = 1.0  # seconds, after which the first mini-batches no longer tell how long all will take
 
 
 @contextmanager
@@ -42,7 +48,8 @@ class Reporter:
     def __enter__(self) -> Reporter:
         self._bar = self._context.__enter__()
         if self._bar:
-            self._task = self._bar.add_task("epoch 1", total=self._epochs, note="")
+            self._state = _State(self._epochs, self._bar.console)
+            self._task = self._bar.add_task(self._name(1), total=self._epochs, note=self._state)
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -50,29 +57,113 @@ class Reporter:
 
     def call(self, progress: Progress) -> None:
         """Move the bar."""
-        done = progress.epoch - 1 + progress.samples / progress.total
-        self._show(progress.epoch, done, progress.samples_per_second)
-
-    def _show(self, epoch: int, done: float, samples_per_second: float) -> None:
         if self._bar:
-            self._bar.update(
-                self._task,
-                completed=done,
-                description=f"epoch {epoch}",
-                note=f"{samples_per_second:,.0f} samples/s",
-            )
+            self._state.call(progress)
+            self._show(progress.epoch)
+
+    def _name(self, epoch: int) -> str:
+        return f"epoch {epoch:>{len(str(self._epochs))}}/{self._epochs}"
+
+    def _show(self, epoch: int) -> None:
+        assert self._bar
+        self._bar.update(self._task, completed=self._state.time.done, description=self._name(epoch))
 
     def epoch(self, epoch: Epoch) -> None:
         """Write the epoch's line, above the bar if there is one."""
         assert epoch.test_accuracy is not None
         line = (
-            f"epoch {epoch.epoch:>{len(str(self._epochs))}}/{self._epochs}   "
-            f"cost {epoch.train_cost:.4f}   "
+            f"{self._name(epoch.epoch)}   cost {epoch.train_cost:.4f}   "
             f"test {epoch.test_cost:.4f}, {percent(epoch.test_accuracy)}   "
             f"{epoch.samples_per_second:>9,.0f} samples/s"
         )
         if self._bar:
-            self._show(epoch.epoch, epoch.epoch, epoch.samples_per_second)
+            self._state.epoch(epoch)
+            self._show(epoch.epoch)
             self._bar.console.print(line)
         else:
             self._notes.say(line)
+
+    def complain(self, line: str) -> None:
+        """Write what went wrong, also when quiet, above the bar if there is one."""
+        if self._bar:
+            self._bar.console.print(printable(line), markup=False, soft_wrap=True)
+        else:
+            tell(line)
+
+
+class Remaining:
+    """How long a training will yet take, the measuring after each epoch included.
+
+    Attributes
+    ----------
+    done
+        So many epochs. One that is trained and not measured yet counts as the part of an epoch
+        that training takes, by the epochs before.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+        self._began: float | None = None
+        self._trained, self._training_part = 0.0, 1.0
+        self.done = 0.0
+
+    def call(self, progress: Progress) -> None:
+        """Note what is trained of an epoch."""
+        self._now = perf_counter()
+        if self._began is None:
+            self._began = self._now - progress.samples / progress.samples_per_second
+        part = progress.samples / progress.total
+        self.done = progress.epoch - 1 + self._training_part * part
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Note that an epoch is trained and measured."""
+        assert self._began is not None  # a call comes before
+        self._now = perf_counter()
+        self._trained += epoch.seconds
+        self._training_part = min(1.0, self._trained / max(self._now - self._began, 1e-9))
+        self.done = epoch.epoch
+
+    def seconds(self) -> float | None:
+        """Return how long it will take from now on, or None while that cannot be said yet."""
+        done = self.done  # which is asked by the thread that draws the bar
+        if not done or self._began is None or self._now - self._began < SETTLED:
+            return None
+        then = (self._now - self._began) * (self._epochs - done) / done
+        return max(0.0, then - (perf_counter() - self._now))
+
+
+class _State:
+    """What stands behind the bar, as much as fits; as a string, what it is at that moment."""
+
+    def __init__(self, epochs: int, console: Console) -> None:
+        self.time = Remaining(epochs)
+        self._epochs, self._console, self._began = epochs, console, perf_counter()
+        self._score, self._rate = "", ""
+
+    def call(self, progress: Progress) -> None:
+        self.time.call(progress)
+        self._rate = f"{progress.samples_per_second:,.0f} samples/s"
+
+    def epoch(self, epoch: Epoch) -> None:
+        assert epoch.test_accuracy is not None
+        self.time.epoch(epoch)
+        self._rate = f"{epoch.samples_per_second:,.0f} samples/s"
+        self._score = f"cost {epoch.train_cost:.4f}, test {percent(epoch.test_accuracy)}"
+
+    def __str__(self) -> str:
+        left = self.time.seconds()
+        times = f"{_clock(perf_counter() - self._began)}, {_clock(left)} left"
+        parts = [part for part in (self._score, self._rate, times) if part]
+        before = len(f"epoch {self._epochs}/{self._epochs}  ") + LEAST_BAR
+        while parts and before + len("  ".join(parts)) > self._console.width:
+            del parts[0]
+        return "  ".join(parts)
+
+
+def _clock(seconds: float | None) -> str:
+    """75 -> '1:15'; with hours from an hour on; None -> '-:--'."""
+    if seconds is None:
+        return "-:--"
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

@@ -29,7 +29,6 @@ from fastnn.cli.output import (
     foreign_code,
     load_data,
     percent,
-    tell,
     versions,
 )
 from fastnn.cli.progress import Reporter, stopping_politely
@@ -179,7 +178,8 @@ def train(
 
         def on_epoch(epoch: Epoch) -> bool:
             reporter.epoch(epoch)
-            records(epoch)
+            for error in records(epoch):
+                reporter.complain(f"fastnn: {error}; the training goes on without it")
             return bool(interrupted)
 
         def on_call(progress: Progress) -> bool:
@@ -226,14 +226,16 @@ class _Records:
         self.to: list[Callable[[Epoch], None]] = []
         self.failed = False
 
-    def __call__(self, epoch: Epoch) -> None:
+    def __call__(self, epoch: Epoch) -> list[OutputError]:
+        errors = []
         for record in self.to.copy():
             try:
                 record(epoch)
             except OutputError as error:
                 self.to.remove(record)
                 self.failed = True
-                tell(f"fastnn: {error}; the training goes on without it")
+                errors.append(error)
+        return errors
 
 
 def _check_distinct(outputs: dict[str, str | None]) -> None:

@@ -98,6 +98,30 @@ def run_process(start):
     return run_process
 
 
+@pytest.fixture
+def on_terminal(start, data):
+    """Train for three epochs with stderr on a terminal; return stdout and what it shows."""
+
+    def on_terminal(*args, code=0, prepare="", **env):
+        ours, theirs = os.openpty()
+        variables = {"TERM": "xterm-256color", "NO_COLOR": "", "COLUMNS": "100", **env}
+        args = ["train", "--data", data, "--epochs", "3", *args]
+        process = start(*args, env=variables, stderr=theirs, prepare=prepare)
+        os.close(theirs)
+        shown = b""
+        with os.fdopen(ours, "rb", buffering=0) as terminal:
+            try:
+                while piece := terminal.read(1 << 16):
+                    shown += piece
+            except OSError:  # how Linux says that the other end was closed
+                pass
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode == code
+        return out.decode(), shown.decode()
+
+    return on_terminal
+
+
 @pytest.fixture(scope="session")
 def arrays():
     """Images of 4 × 4 pixels in three classes; the training set leaves a tail of 3 in tens."""
