@@ -141,7 +141,9 @@ def train(
         measured = device == "auto" and precision == "full"
         backend = None if measured else find_device(device, precision=precision)
     path = path if path is not None else _default_path(source)
-    _check_distinct({"--save": path, "--log": log, "--profile": trace})
+    _check_distinct(
+        {"--save": path, "--log": log, "--tensorboard": tensorboard, "--profile": trace}
+    )
     replaced = check_writable(path).exists()
     target = check_trace(trace) if trace is not None else None
     records = _Records()
@@ -239,13 +241,13 @@ class _Records:
 
 
 def _check_distinct(outputs: dict[str, str | None]) -> None:
-    """Refuse two options that name the same file, also where it does not exist yet."""
+    """Refuse two options that name the same place, also where nothing is yet."""
     named: dict[str, str] = {}
     for name, path in outputs.items():
         if path is not None:
             other = named.setdefault(os.path.realpath(path), name)
             if other != name:
-                raise click.UsageError(f"{other} and {name} are the same file, {path}")
+                raise click.UsageError(f"{other} and {name} name the same place, {path}")
 
 
 def _default_path(source: str) -> str:
