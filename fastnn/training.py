@@ -26,7 +26,7 @@ from fastnn.network import Network
 from fastnn.profiling import EVALUATE, Profile
 from fastnn.threads import using
 
-__all__ = ["epoch_order", "evaluate", "plan_for", "train"]
+__all__ = ["epoch_order", "evaluate", "fitting", "plan_for", "train"]
 
 LabelledSamples: TypeAlias = Dataset | tuple[ArrayLike, ArrayLike]
 
@@ -107,10 +107,10 @@ def train(
     seed = whole_number("seed", seed, 0)
     if threads is not None:
         threads = whole_number("threads", threads, 1, MOST_THREADS)
-    sets = {"train": _fitting(network, "training", train_set)}
+    sets = {"train": fitting(network, "training", train_set)}
     for key, given in (("validation", validation), ("test", test)):
         if given is not None:
-            sets[key] = _fitting(network, key, given)
+            sets[key] = fitting(network, key, given)
     n = len(sets["train"])
     batch_size = n if batch_size is None else whole_number("batch_size", batch_size, 1)
     if batch_size > n:
@@ -183,7 +183,7 @@ def evaluate(network: Network, data: LabelledSamples) -> Score:
     """
     _check_network(network)
     with np.errstate(over="ignore", invalid="ignore"):
-        score = _Scorer(network, _fitting(network, "given", data))()
+        score = _Scorer(network, fitting(network, "given", data))()
     if not np.isfinite(score.cost):
         raise DataError("the cost is not a finite number: are the samples in their range?")
     return score
@@ -191,7 +191,7 @@ def evaluate(network: Network, data: LabelledSamples) -> Score:
 
 def plan_for(network: Network, data: Dataset, batch_size: int) -> Plan:
     """Return what a step needs to train a network on a set that fits it."""
-    return _Scorer(network, _fitting(network, "training", data)).plan(batch_size)
+    return _Scorer(network, fitting(network, "training", data)).plan(batch_size)
 
 
 class _Scorer:
@@ -231,7 +231,7 @@ def _check_network(network: object) -> None:
         raise ArgumentError(f"network must be a fastnn.Network, not {type(network).__name__}")
 
 
-def _fitting(network: Network, what: str, data: LabelledSamples) -> Dataset:
+def fitting(network: Network, what: str, data: LabelledSamples) -> Dataset:
     """Return the data as a Dataset whose samples and labels fit the network."""
     dataset = Dataset.of(data)
     n_in, n_out = network.sizes[0], network.sizes[-1]

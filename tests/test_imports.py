@@ -10,10 +10,10 @@ import pytest
 import fastnn
 import fastnn.kernels
 
-HEAVY = (
-    "numba cupy sklearn click scipy rich pooch requests safetensors PIL pytest platformdirs "
-    "tensorboardX"
-)
+HEAVY = """
+    numba cupy sklearn click scipy rich pooch requests safetensors PIL pytest platformdirs
+    matplotlib tensorboardX
+"""
 
 # A module may import from its own layer and from those above it in this list; a package stands for
 # all that is in it, unless a module of it is named by itself.
@@ -37,15 +37,15 @@ LAYERS = [
     ["fastnn.backends.numba_cpu"],
     ["fastnn.backends.registry"],
     ["fastnn.data"],
-    ["fastnn.backprop"],
+    ["fastnn.backprop", "fastnn.curves"],
     ["fastnn.inference"],
     # Network.save and load stand in for model_file, and import it when they are called.
     ["fastnn.network", "fastnn.model_file"],
     ["fastnn.history", "fastnn.profiling"],
     ["fastnn.log", "fastnn.tensorboard"],
     ["fastnn.training"],
-    ["fastnn.comparing", "fastnn.trial"],
-    ["fastnn.choosing", "fastnn.measuring"],
+    ["fastnn.comparing", "fastnn.inspecting", "fastnn.trial"],
+    ["fastnn.choosing", "fastnn.drawing", "fastnn.measuring"],
     ["fastnn.testing"],
     ["fastnn"],
     ["fastnn.cli", "fastnn.__main__"],
