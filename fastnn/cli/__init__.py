@@ -15,6 +15,7 @@ from fastnn.cli.bench import bench
 from fastnn.cli.compare import compare
 from fastnn.cli.data import data
 from fastnn.cli.devices import devices
+from fastnn.cli.inspect import inspect
 from fastnn.cli.model import evaluate, predict
 from fastnn.cli.output import INTERRUPTED, Group, printable
 from fastnn.cli.train import train
@@ -32,7 +33,7 @@ def cli() -> None:
     """
 
 
-for command in (train, evaluate, predict, devices, bench, compare, data):
+for command in (train, evaluate, predict, inspect, devices, bench, compare, data):
     cli.add_command(command)
 
 

@@ -13,7 +13,7 @@ from fastnn.cli.output import (
     describe_device,
     emit,
     foreign_code,
-    load_data,
+    load_data_of,
     percent,
 )
 
@@ -31,24 +31,11 @@ def evaluate(model: str, source: str | None, device: str, as_json: bool, quiet: 
     """Measure a saved network on a test set, by default that of the data it was trained on."""
     from fastnn import Network
     from fastnn import evaluate as measure
-    from fastnn.errors import ArgumentError, DataError
 
     notes = Notes(quiet)
     with foreign_code():
         network = Network.load(model, device=device)
-    origin = network.trained_on
-    if source is None and origin is None:
-        raise ArgumentError(f"{model} does not say what it was trained on; name the data by --data")
-    try:
-        datasets = load_data(origin["name"] if source is None and origin else str(source), notes)
-    except DataError as error:
-        if source is not None:
-            raise
-        raise DataError(
-            f"{error}\n  The network was trained on it; name other data by --data."
-        ) from error
-    if origin and datasets.name == origin["name"] and datasets.sha256 != origin["sha256"]:
-        notes.say(f"note: {datasets.name} is not what it was when the network was trained on it")
+    datasets = load_data_of(network, model, source, notes)
     score = measure(network, datasets.test)
     if as_json:
         content = {

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from fastnn.errors import did_you_mean
+from fastnn.errors import ArgumentError, DataError, did_you_mean
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
     from fastnn.backends.base import Backend
     from fastnn.data import Datasets
+    from fastnn.network import Network
 
 SCHEMA = 1
 INTERRUPTED = 130
@@ -108,6 +109,24 @@ def load_data(source: str, notes: Notes) -> Datasets:
 
     with downloading(notes) as on_progress:
         return load_dataset(source, on_progress=on_progress)
+
+
+def load_data_of(network: Network, model: str, source: str | None, notes: Notes) -> Datasets:
+    """Load the data that a network from a model file was trained on, or others by name or path."""
+    origin = network.trained_on
+    if source is None and origin is None:
+        raise ArgumentError(f"{model} does not say what it was trained on; name the data by --data")
+    try:
+        datasets = load_data(origin["name"] if source is None and origin else str(source), notes)
+    except DataError as error:
+        if source is not None:
+            raise
+        raise DataError(
+            f"{error}\n  The network was trained on it; name other data by --data."
+        ) from error
+    if origin and datasets.name == origin["name"] and datasets.sha256 != origin["sha256"]:
+        notes.say(f"note: {datasets.name} is not what it was when the network was trained on it")
+    return datasets
 
 
 @contextmanager
