@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.errors import ArgumentError
+from fastnn.history import Epoch
 from fastnn.inspecting import SURE, Mistake
 
 if TYPE_CHECKING:
@@ -224,15 +225,18 @@ def sensitivity(slopes: Sequence[Array]) -> Figure:
     return figure
 
 
-def curves(log: Mapping[str, Sequence[float]]) -> Figure:
-    """Draw the log of a training (:func:`fastnn.curves.read_log`): cost and accuracy by epoch."""
+def curves(epochs: Sequence[Epoch]) -> Figure:
+    """Draw the epochs of a training, of a history or a log: cost and accuracy of each set."""
     figure = _figure(10, 4.2)
     sets = {"train": "training set", "validation": "validation set", "test": "test set"}
     for axes, what in zip(figure.subplots(1, 2), ("cost", "accuracy"), strict=True):
         for colour, (of, name) in enumerate(sets.items()):
-            if (values := log.get(f"{of}_{what}")) is not None:
-                values = [100 * value for value in values] if what == "accuracy" else values
-                axes.plot(log["epoch"], values, f"C{colour}.-", label=name)
+            of_set = [(each.epoch, getattr(each, f"{of}_{what}")) for each in epochs]
+            known = [(number, value) for number, value in of_set if value is not None]
+            if known:
+                numbers, values = np.transpose(known)
+                values = 100 * values if what == "accuracy" else values
+                axes.plot(numbers, values, f"C{colour}.-", label=name)
                 axes.legend(fontsize=8)
         axes.set_xlabel("epoch")
         axes.set_ylabel("accuracy, %" if what == "accuracy" else "cost")

@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="matplotlib, the extra 'plot', is not installed")
 
+import fastnn
 from fastnn import drawing, inspecting
 from fastnn.inspecting import Mistake
 
@@ -16,6 +17,11 @@ NORMAL = GENERATOR.normal
 
 def wrong(n):
     return [Mistake(i, 1, 2, 0.9) for i in range(n)]
+
+
+
+def epoch(number, accuracy, **more):
+    return fastnn.Epoch(number, 1.0, 60_000.0, 2.0 / number, accuracy, **more)
 
 
 FIGURES = {
@@ -29,7 +35,7 @@ FIGURES = {
     "saliency": lambda n: drawing.saliency(NORMAL(size=n), NORMAL(size=n), 1, 2),
     "sensitivity": lambda n: drawing.sensitivity([NORMAL(size=(30, n)), NORMAL(size=(10, 30))]),
     "no slopes": lambda n: drawing.sensitivity([np.zeros((30, n)), np.zeros((10, 30))]),
-    "curves": lambda n: drawing.curves({"epoch": range(n), "train_cost": np.full(n, math.nan)}),
+    "curves": lambda n: drawing.curves([epoch(number, 0.5) for number in range(1, n + 1)]),
     "noise": lambda n: drawing.noise(
         NORMAL(size=(9, n)), NORMAL(size=(9, 10)), NORMAL(size=(7, 10))
     ),
@@ -111,9 +117,9 @@ def test_noise_is_compared_with_samples_by_how_often_each_is_sure():
 
 
 def test_curves_have_a_line_for_each_set_that_is_known():
-    log = {"epoch": [1, 2], "train_cost": [2, 1], "test_cost": [3, 2], "test_accuracy": [0.5, 0.75]}
-    cost, accuracy = drawing.curves(log).axes
+    cost, accuracy = drawing.curves([epoch(1, 0.5), epoch(2, 0.75, test_cost=3.0)]).axes
     assert [line.get_label() for line in cost.lines] == ["training set", "test set"]
+    np.testing.assert_array_equal(cost.lines[1].get_xydata(), [[2, 3]])
     (line,) = accuracy.lines
     np.testing.assert_array_equal(line.get_xydata(), [[1, 50], [2, 75]])
 

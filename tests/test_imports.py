@@ -37,7 +37,7 @@ LAYERS = [
     ["fastnn.backends.numba_cpu"],
     ["fastnn.backends.registry"],
     ["fastnn.data"],
-    ["fastnn.backprop", "fastnn.curves"],
+    ["fastnn.backprop"],
     ["fastnn.inference"],
     # Network.save and load stand in for model_file, and import it when they are called.
     ["fastnn.network", "fastnn.model_file"],

@@ -55,7 +55,7 @@ MOST_SAID = 5  # mistakes and confusions, in words
 )
 @click.option("--noise", is_flag=True, help="See too how sure the network is of random pixels.")
 @click.option(
-    "--log", type=click.Path(), help="The training's curves from what `train --json` printed."
+    "--log", type=click.Path(), help="Draw the training's curves, too, from what train --log wrote."
 )
 @click.option("--out", type=click.Path(), help="The folder of the pictures; MODEL-inspect.")
 @device_option
@@ -77,15 +77,14 @@ def inspect(
 
     Says it in words and draws pictures, which need the extra "plot".
     """
-    from fastnn import Network, drawing, evaluate
+    from fastnn import Network, drawing, evaluate, read_log
     from fastnn.cache import write_whole
-    from fastnn.curves import read_log
 
     notes = Notes(quiet)
     # What can be refused is refused before the work.
     if sample is not None and digit is not None:
         raise ArgumentError("--sample and --digit both say which sample; give one of them")
-    history = read_log(log) if log is not None else None
+    epochs = read_log(log) if log is not None else []
     with foreign_code():
         network = Network.load(model, device=device)
     folder = _checked(out if out is not None else f"{Path(model).stem}-inspect")
@@ -95,8 +94,8 @@ def inspect(
     found, pictures = _on_test_set(network, datasets.test, chosen)
     if noise:
         found["noise"], pictures["noise.png"] = _on_noise(network, datasets.test)
-    if history is not None:
-        pictures["curves.png"] = partial(drawing.curves, history)
+    if epochs:
+        pictures["curves.png"] = partial(drawing.curves, epochs)
     written: list[str] = []
     try:
         for name, draw in pictures.items():
@@ -118,8 +117,8 @@ def inspect(
             _show(report)
     if math.isqrt(datasets.features) ** 2 != datasets.features:
         notes.say(f"{datasets.features} pixels make no square image: they are shown as stripes")
-    if history is None:
-        notes.say("for the training's curves, give by --log what `fastnn train --json` printed")
+    if not epochs:
+        notes.say("for the training's curves, train with --log FILE and name the file by --log here")
 
 
 def _on_test_set(network: Network, test: Dataset, chosen: int) -> tuple[dict[str, Any], Pictures]:

@@ -123,6 +123,8 @@ def on_terminal(start, data):
 
 
 @pytest.fixture(scope="session")
+    monkeypatch.delenv("FASTNN_DISABLE_PLUGINS", raising=False)
+
 def arrays():
     """Images of 4 × 4 pixels in three classes; the training set leaves a tail of 3 in tens."""
     train, test = fastnn.synthetic(63, 20, 16, 3, seed=1)

@@ -106,12 +106,11 @@ def test_the_same_model_gives_the_same_bytes_over_those_that_were_there(run, mod
     assert contents() == first
 
 
-@pytest.mark.parametrize("form", ["--json", "a line an epoch"])
-def test_the_curves_of_the_training(run, data, tmp_path, form):
-    trained = run("train", "--data", data, "--epochs", 3, "--hidden", 4, "--json")
-    epochs = "\n".join(map(json.dumps, trained.json["epochs"]))
-    (tmp_path / "log").write_text(trained.out if form == "--json" else epochs)
-    result = run("inspect", trained.json["model"], "--log", "log")
+@pytest.mark.parametrize("log", ["log.jsonl", "log.csv"])
+def test_the_curves_of_the_training(run, data, log):
+    options = ["--epochs", 3, "--hidden", 4, "--log", log, "--json"]
+    trained = run("train", "--data", data, *options)
+    result = run("inspect", trained.json["model"], "--log", log)
     assert result.code == 0
     assert "curves.png" in result.out
     assert "--log" not in result.err
@@ -150,8 +149,9 @@ def test_a_network_without_mistakes(run, tmp_path):
         (2, "--sample", "{model} --sample first"),
         (2, "of the classes 0, 1, 2", "{model} --digit 12"),
         (2, "give one of them", "{model} --digit 1 --sample 1"),
-        (4, "No such file", "{model} --log nowhere"),
-        (4, "entry 1 is no JSON object", "{model} --log broken"),
+        (4, "No such file", "{model} --log nowhere.jsonl"),
+        (4, "line 1 is no epoch", "{model} --log broken.jsonl"),
+        (2, "ends in .jsonl", "{model} --log model.safetensors"),
         (1, "small.npz is not a folder", "{model} --out small.npz"),
         (1, "small.npz is not a folder", "{model} --out small.npz/new"),
         (1, "loop is not a folder", "{model} --out loop"),
@@ -165,7 +165,7 @@ def test_it_is_refused(refused, model, tmp_path, arrays, code, says, args):
     np.savez(tmp_path / "wide.npz", **{**arrays, **wide})
     more = {"y_train": arrays["y_train"] + 1, "y_test": arrays["y_test"] + 1}
     np.savez(tmp_path / "more.npz", **{**arrays, **more})
-    (tmp_path / "broken").write_text("epoch 1/3   cost 0.35")
+    (tmp_path / "broken.jsonl").write_text("epoch 1/3   cost 0.35\n")
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "weights.png").write_bytes(b"\x89PNG a photograph")
