@@ -123,8 +123,6 @@ def on_terminal(start, data):
 
 
 @pytest.fixture(scope="session")
-    monkeypatch.delenv("FASTNN_DISABLE_PLUGINS", raising=False)
-
 def arrays():
     """Images of 4 × 4 pixels in three classes; the training set leaves a tail of 3 in tens."""
     train, test = fastnn.synthetic(63, 20, 16, 3, seed=1)
@@ -148,6 +146,7 @@ def model(run, data):
 @pytest.fixture
 def plug_in(tmp_path, monkeypatch):
     """Install a package with devices: entry points by name, and the source of its module."""
+    monkeypatch.delenv("FASTNN_DISABLE_PLUGINS", raising=False)
 
     def plug_in(entries, source, module="fastnn_test_plug_in"):
         folder = tmp_path / "site-packages"
