@@ -27,11 +27,15 @@ from fastnn.errors import (
 from fastnn.history import Epoch, History, Progress, Score
 from fastnn.log import Log, read_log
 from fastnn.network import Network
+from fastnn.optimisers import SGD, Adam, AdamW
 from fastnn.profiling import Profile
 from fastnn.tensorboard import TensorBoard
 from fastnn.training import evaluate, train
 
 __all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
     "ArgumentError",
     "Choice",
     "DataError",

@@ -115,41 +115,45 @@ class BackpropStep:
         tail = plan.n % plan.batch_size
         counts = {portion, plan.batch_size % portion, min(tail, portion), tail % portion} - {0}
         self._work = workspaces(backend, plan.sizes, counts)
-        self._before = _Before(backend, plan) if portion < plan.batch_size else None
+        in_place = plan.update is None and portion < plan.batch_size
+        self._before = _Before(backend, plan) if in_place else None
 
     def __call__(self, order: Array, start: int, stop: int, rate: float, shrink: float) -> None:
         """Train on order[start:stop]; see :class:`fastnn.backends.base.Step`."""
         for first in range(start, stop, self._plan.batch_size):
             last = min(first + self._plan.batch_size, stop)
-            self._mini_batch(order, first, last, rate / (last - first), shrink)
+            self._mini_batch(order, first, last, rate, shrink)
 
     def _mini_batch(self, order: Array, start: int, stop: int, rate: float, shrink: float) -> None:
-        layers = self._before.copied() if self._before else self._plan.layers
+        backend, plan, m = self._backend, self._plan, stop - start
+        layers = self._before.copied() if self._before else plan.layers
         for first in range(start, stop, self._portion):
-            self._descend(layers, order, first, min(first + self._portion, stop), rate, shrink)
-            shrink = 1.0  # once a mini-batch
+            work = self._passes(layers, order, first, min(first + self._portion, stop))
+            sums = zip(work.delta, work.a, strict=False)
 
-    def _descend(
-        self,
-        layers: Sequence[Layer],
-        order: Array,
-        start: int,
-        stop: int,
-        rate: float,
-        shrink: float,
-    ) -> None:
-        """Update the plan's layers by the gradient that the given ones have; rate = η/m."""
+            # BP3: ∂C/∂b = Σ_i D_i / m     b ← b - η ∂C/∂b
+            # BP4: ∂C/∂W = Dᵀ A_prev / m   W ← shrink · W - η ∂C/∂W
+            if plan.update is None:
+                once = shrink if first == start else 1.0
+                for layer, (delta, a_prev) in zip(plan.layers, sums, strict=False):
+                    backend.descend(layer.w, layer.b, delta, a_prev, rate / m, once)
+                continue
+            for (to_w, to_b), (delta, a_prev) in zip(plan.update.gradients, sums, strict=False):
+                if first == start:
+                    backend.gradient(delta, a_prev, 1 / m, to_w, to_b)
+                else:
+                    backend.descend(to_w, to_b, delta, a_prev, -1 / m, 1.0)
+        if plan.update is not None:
+            plan.update(rate, shrink)
+
+    def _passes(self, layers: Sequence[Layer], order: Array, start: int, stop: int) -> Workspace:
+        """Gather, go forward and back, by the given layers."""
         backend, plan, work = self._backend, self._plan, self._work[stop - start]
-
         backend.gather(plan.inputs, order, start, stop, plan.scale, work.a[0])
         backend.gather(plan.targets, order, start, stop, 1.0, work.y)
         feed_forward(backend, layers, work.a)
         backpropagate(backend, layers, plan.cost, work)
-
-        # BP3: ∂C/∂b = Σ_i D_i / m     b ← b - η ∂C/∂b
-        # BP4: ∂C/∂W = Dᵀ A_prev / m   W ← shrink · W - η ∂C/∂W
-        for layer, delta, a_prev in zip(plan.layers, work.delta, work.a, strict=False):
-            backend.descend(layer.w, layer.b, delta, a_prev, rate, shrink)
+        return work
 
 
 def step_for(backend: Backend, plan: Plan, fused: bool = True) -> Step:

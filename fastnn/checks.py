@@ -22,6 +22,7 @@ __all__ = [
     "fits_memory",
     "layer_sizes",
     "number_arrays",
+    "number_between",
     "positive_number",
     "whole_number",
 ]
@@ -55,6 +56,17 @@ def positive_number(name: str, value: Any) -> float:
             if math.isfinite(number) and number > 0:
                 return number
     raise ArgumentError(f"{name} must be a number above 0, not {reprlib.repr(value)}")
+
+
+def number_between(name: str, value: Any, least: float, below: float = math.inf) -> float:
+    """Return the value as a float, or raise an ArgumentError unless least <= value < below."""
+    if isinstance(value, Real) and not isinstance(value, bool):
+        with suppress(OverflowError):
+            number = float(value)
+            if least <= number < below:
+                return number
+    limits = f"{least:g} or more" if below == math.inf else f"from {least:g} to below {below:g}"
+    raise ArgumentError(f"{name} must be a number, {limits}, not {reprlib.repr(value)}")
 
 
 def fits_memory(what: str, needed: int) -> None:

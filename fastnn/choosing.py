@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -56,6 +56,7 @@ def choose(
     batch_size: int,
     *,
     measure: bool = True,
+    descent: Mapping[str, Any] | None = None,
     **network: Any,
 ) -> Choice:
     """Return the device that trains a network the fastest, and by which of its steps.
@@ -74,6 +75,8 @@ def choose(
     measure
         False takes the first device of a fixed list that can be used, as the environment variable
         ``FASTNN_AUTO=static`` does.
+    descent
+        Of :func:`fastnn.train`: optimiser, l1, l2 and clip_norm, those that are not the defaults.
 
     Raises
     ------
@@ -82,12 +85,13 @@ def choose(
     """
     if not measure or os.environ.get("FASTNN_AUTO") == "static":
         return Choice(device("auto").spec, True, f"the first usable of {', '.join(AUTO)}")
-    batch_size, away = min(batch_size, len(train_set)), reasons()
+    batch_size, away, descent = min(batch_size, len(train_set)), reasons(), descent or {}
     path = _path(
         {
             "sizes": list(sizes),
             "batch_size": batch_size,
             "network": network,
+            "descent": descent,
             "rows": train_set.x.dtype.name,
             "away": away,
         }
@@ -102,7 +106,8 @@ def choose(
         for name in [name for name, reason in away.items() if reason is None]:
             try:
                 with anothers_code(name):
-                    rates[name] = _measured(name, sizes, network, some, batch_size)
+                    tried = Network(sizes, **network, device=device(name))
+                    rates[name] = _measured(tried, some, batch_size, descent)
             except DeviceError as error:
                 failed[name] = str(error)
         if rates and not failed:
@@ -123,15 +128,14 @@ def choose(
 
 
 def _measured(
-    name: str, sizes: Sequence[int], network: dict[str, Any], data: Dataset, batch_size: int
+    tried: Network, data: Dataset, batch_size: int, descent: Mapping[str, Any]
 ) -> dict[str, float]:
     """Return samples a second by the device's own step and by the plain one."""
-    tried = Network(sizes, **network, device=device(name))
-    own = Trial(tried, data, batch_size)
+    own = Trial(tried, data, batch_size, **descent)
     rate = batch_size / own.seconds(SECONDS)
     if own.step.name == "plain":
         return {"own": rate, "plain": rate}
-    plain = Trial(tried, data, batch_size, fused=False)
+    plain = Trial(tried, data, batch_size, fused=False, **descent)
     return {"own": rate, "plain": batch_size / plain.seconds(SECONDS)}
 
 

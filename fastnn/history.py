@@ -54,12 +54,15 @@ class History:
         The device it ran on, "numpy" or "cuda:1".
     step
         The name of the step that ran: "plain", or that of a device's take-over.
+    why
+        Why it was that one, in a sentence, if the device says so.
     epochs
         The finished epochs.
     """
 
     device: str
     step: str
+    why: str = ""
     epochs: list[Epoch] = field(default_factory=list)
 
     @property

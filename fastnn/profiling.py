@@ -23,7 +23,7 @@ PHASES = {
     "forward": "forward",
     "output_delta": "backward",
     "propagate_delta": "backward",
-    "descend": "update",
+    **dict.fromkeys(("descend", "gradient", "clip", "momentum", "adam"), "update"),
 }
 EVALUATE, HOST = "evaluate", "host"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from time import perf_counter
 from typing import Any, TypeAlias
 
@@ -16,13 +17,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastnn.backends.base import Array, Plan, Step
 from fastnn.backprop import step_for
-from fastnn.checks import MOST_EPOCHS, MOST_THREADS, positive_number, whole_number
+from fastnn.checks import (
+    MOST_EPOCHS,
+    MOST_THREADS,
+    number_between,
+    positive_number,
+    whole_number,
+)
 from fastnn.costs import mean_cost
 from fastnn.data import Dataset
 from fastnn.errors import ArgumentError, DataError, Diverged
 from fastnn.history import Epoch, History, Progress, Score
 from fastnn.inference import Samples
 from fastnn.network import Network
+from fastnn.optimisers import SGD, Optimiser, Update, optimiser_of
 from fastnn.profiling import EVALUATE, Profile
 from fastnn.threads import using
 
@@ -42,7 +50,11 @@ def train(
     *,
     epochs: int = 30,
     batch_size: int | None = 10,
-    learning_rate: float = 0.5,
+    learning_rate: float | None = None,
+    optimiser: str | Optimiser = "sgd",
+    l1: float = 0.0,
+    l2: float = 0.0,
+    clip_norm: float | None = None,
     seed: int = 0,
     shuffle: bool = True,
     fused: bool = True,
@@ -53,8 +65,10 @@ def train(
 ) -> History:
     """Train a network in place by gradient descent on mini-batches.
 
-    Each mini-batch of m samples does W ← W - η/m Σ_x ∂C_x/∂W and b ← b - η/m Σ_x ∂C_x/∂b. The last
-    one of an epoch holds what is left over and is divided by its own size.
+    Each mini-batch of m samples does W ← W - η/m Σ_x ∂C_x/∂W and b ← b - η/m Σ_x ∂C_x/∂b, or what
+    another optimiser does. The last one of an epoch holds what is left over and is divided by its
+    own size. With penalties on the weights, of n training samples, what is descended is
+    C + λ₁/n Σ|w| + λ₂/2n Σw²; the costs that are measured are without them.
 
     Parameters
     ----------
@@ -69,7 +83,17 @@ def train(
     batch_size
         Samples a mini-batch, 1 for on-line learning, None for the whole set. Default 10.
     learning_rate
-        η. Default 0.5.
+        η. Default 0.5; for Adam and AdamW 0.001.
+    optimiser
+        "sgd" (default), "adam" or "adamw", or a :class:`fastnn.SGD`, which has momentum and
+        Nesterov's method, :class:`fastnn.Adam` or :class:`fastnn.AdamW`.
+    l1, l2
+        The book's λ for either penalty, 0 or more; n is the number of training samples. Without
+        momentum, and with AdamW, L2 is W ← (1 - ηλ₂/n) W - …; else it is part of the gradient.
+        Default 0.
+    clip_norm
+        The gradient of a mini-batch, without the penalties, is shortened to that Euclidean length,
+        above 0, where it is longer. Default None: it is not.
     seed
         Of the order. Epoch e's is a permutation drawn on the host from (seed, e): the same on every
         device.
@@ -103,7 +127,10 @@ def train(
     """
     _check_network(network)
     epochs = whole_number("epochs", epochs, 1, MOST_EPOCHS)
-    rate = positive_number("learning_rate", learning_rate)
+    optimiser = optimiser_of(optimiser)
+    rate = optimiser.learning_rate
+    if learning_rate is not None:
+        rate = positive_number("learning_rate", learning_rate)
     seed = whole_number("seed", seed, 0)
     if threads is not None:
         threads = whole_number("threads", threads, 1, MOST_THREADS)
@@ -122,20 +149,28 @@ def train(
     backend = network.backend
     scorers = {key: _Scorer(network, data) for key, data in sets.items()}
     plan = scorers["train"].plan(batch_size)
+    l1, l2 = number_between("l1", l1, 0), number_between("l2", l2, 0)
+    plan, decay = _descending(plan, network, optimiser, l1 / n, l2 / n, clip_norm)
+    shrink = 1 - rate * decay
+    if shrink <= 0:
+        raise ArgumentError(
+            f"at a learning rate of {rate:g} an l2 of {l2:g} shrinks the weights to nothing in one "
+            f"mini-batch; their product must be below the number of samples, {n:,}"
+        )
 
     # What overflows on the host is found by the check for divergence, and said once.
     with ExitStack() as stack:
         stack.enter_context(using(threads))
         stack.enter_context(np.errstate(over="ignore", invalid="ignore"))
         step = step_for(backend, plan, fused)
-        history = History(backend.spec, step.name)
+        history = History(backend.spec, step.name, backend.explain(plan) if fused else "")
         if profile is not None:
             step = stack.enter_context(profile.watching(backend, step))
         rounds = _Rounds(network, plan, step)
         for number in range(1, epochs + 1):
             began = perf_counter()
             order = backend.asarray(epoch_order(n, seed, number if shuffle else None))
-            for done in rounds(order, rate):
+            for done in rounds(order, rate, shrink):
                 seconds = max(perf_counter() - began, 1e-9)  # on a coarse clock it could be 0
                 if on_call and _is_true(on_call(Progress(number, done, n, done / seconds))):
                     _check_finite(network, {}, number, rate)
@@ -189,9 +224,37 @@ def evaluate(network: Network, data: LabelledSamples) -> Score:
     return score
 
 
-def plan_for(network: Network, data: Dataset, batch_size: int) -> Plan:
-    """Return what a step needs to train a network on a set that fits it."""
-    return _Scorer(network, fitting(network, "training", data)).plan(batch_size)
+def _descending(
+    plan: Plan,
+    network: Network,
+    optimiser: Optimiser,
+    l1: float,
+    l2: float,
+    clip_norm: float | None,
+) -> tuple[Plan, float]:
+    """Return the plan with what changes the parameters, and what shrinks them beside that, by η."""
+    beside, within = (l2, 0.0) if optimiser.decoupled else (0.0, l2)
+    if optimiser == SGD() and not l1 and clip_norm is None:
+        return plan, beside
+    most = None if clip_norm is None else positive_number("clip_norm", clip_norm)
+    given = network.backend, network.layers, network.sizes, optimiser
+    return replace(plan, update=Update(*given, l1, within, most)), beside
+
+
+def plan_for(
+    network: Network,
+    data: Dataset,
+    batch_size: int,
+    *,
+    optimiser: str | Optimiser = "sgd",
+    l1: float = 0.0,
+    l2: float = 0.0,
+    clip_norm: float | None = None,
+) -> Plan:
+    """Return what a step needs to train a network on a set that fits it; see :func:`train`."""
+    plan = _Scorer(network, fitting(network, "training", data)).plan(batch_size)
+    optimiser, n = optimiser_of(optimiser), len(data)
+    return _descending(plan, network, optimiser, l1 / n, l2 / n, clip_norm)[0]
 
 
 class _Scorer:
@@ -267,7 +330,7 @@ class _Rounds:
         self._backend, self._plan, self._step = network.backend, plan, step
         self._mini_batches = 1
 
-    def __call__(self, order: Array, rate: float) -> Iterator[int]:
+    def __call__(self, order: Array, rate: float, shrink: float) -> Iterator[int]:
         """Train on all samples in their order; yield after each round how many are done."""
         plan, step, start = self._plan, self._step, 0
         span = plan.batch_size * step.stride
@@ -275,7 +338,7 @@ class _Rounds:
             began = perf_counter()
             stop = min(start + plan.batch_size * self._mini_batches, plan.n)
             for first in range(start, stop, span):
-                step(order, first, min(first + span, stop), rate, 1.0)
+                step(order, first, min(first + span, stop), rate, shrink)
             self._backend.synchronize()
             seconds = max(perf_counter() - began, 1e-9)
             in_time = int((stop - start) * ROUND_SECONDS / seconds) // plan.batch_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,8 @@ class Trial:
         Samples in a mini-batch.
     fused
         Whether the device may take its own step.
+    descent
+        Of :func:`fastnn.train`: optimiser, l1, l2 and clip_norm.
 
     Attributes
     ----------
@@ -42,9 +45,14 @@ class Trial:
     """
 
     def __init__(
-        self, network: Network, data: Dataset, batch_size: int, fused: bool = True
+        self,
+        network: Network,
+        data: Dataset,
+        batch_size: int,
+        fused: bool = True,
+        **descent: Any,
     ) -> None:
-        self.network, self.plan = network, plan_for(network, data, batch_size)
+        self.network, self.plan = network, plan_for(network, data, batch_size, **descent)
         self._order = network.backend.asarray(epoch_order(len(data), seed=0, epoch=1))
         # Asked before the step takes memory, on which it may depend.
         self.why = network.backend.explain(self.plan) if fused else ""

@@ -162,3 +162,62 @@ extern "C" __global__ void last_delta(const real* a, const unsigned char* target
         },
         [=](int j, real sum) { b[j] += *minus_rate * sum; });
 }
+
+// sgn w
+inline real sign(real w) { return w > 0 ? real(1) : w < 0 ? real(-1) : real(0); }
+
+// s = η (∂C/∂w + λ₁ sgn w + λ₂ w), v ← μv - s, w ← shrink · w + v, by Nesterov + μv - s; count
+// numbers
+extern "C" __global__ void momentum(const real* gradient, real rate, real mu, int nesterov, real l1,
+    real l2, real shrink, long long count, real* velocity, real* w)
+{
+    const long long all = (long long)gridDim.x * blockDim.x;
+    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += all) {
+        const real step = rate * (gradient[i] + l1 * sign(w[i]) + l2 * w[i]);
+        const real v = mu * velocity[i] - step;
+        velocity[i] = v;
+        w[i] = shrink * w[i] + (nesterov ? mu * v - step : v);
+    }
+}
+
+// g = ∂C/∂w + λ₁ sgn w + λ₂ w, m ← β₁m + (1 - β₁)g, s ← β₂s + (1 - β₂)g²,
+// w ← shrink · w - η m̂ / (√ŝ + ε), with m̂ = of_mean · m and ŝ = of_square · s. Rests are 1 - β,
+// which in short precision would lose what counts. count numbers
+extern "C" __global__ void adam(const real* gradient, real rate, real beta1, real rest1, real beta2,
+    real rest2, real epsilon, real of_mean, real of_square, real l1, real l2, real shrink,
+    long long count, real* mean, real* square, real* w)
+{
+    const long long all = (long long)gridDim.x * blockDim.x;
+    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += all) {
+        const real g = gradient[i] + l1 * sign(w[i]) + l2 * w[i];
+        const real m = mean[i] = beta1 * mean[i] + rest1 * g;
+        const real s = square[i] = beta2 * square[i] + rest2 * g * g;
+        w[i] = shrink * w[i] - rate * (of_mean * m) / (root(of_square * s) + epsilon);
+    }
+}
+
+// One number a block: the sum of the squares of every gridDim.x-th piece of blockDim.x numbers.
+extern "C" __global__ void sum_squares(const real* numbers, long long count, real* sums)
+{
+    real sum = 0;
+    const long long all = (long long)gridDim.x * blockDim.x;
+    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += all)
+        sum += numbers[i] * numbers[i];
+    sum = over_block(sum, [](real x, real y) { return x + y; });
+    if (threadIdx.x == 0)
+        sums[blockIdx.x] = sum;
+}
+
+// g ← g · min(1, most / ‖g‖), by so many sums of squares, no more than a block has threads; count
+// numbers
+extern "C" __global__ void clip(
+    const real* sums, int many, real most, long long count, real* gradient)
+{
+    const real mine = threadIdx.x < many ? sums[threadIdx.x] : real(0);
+    const real length = root(over_block(mine, [](real x, real y) { return x + y; }));
+    if (!(length > most))
+        return;
+    const long long all = (long long)gridDim.x * blockDim.x;
+    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += all)
+        gradient[i] *= most / length;
+}

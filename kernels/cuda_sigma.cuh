@@ -16,6 +16,8 @@ inline float quotient(float x, float y) { return __fdividef(x, y); }
 inline double quotient(double x, double y) { return x / y; }
 inline float tangent(float x) { return tanhf(x); }
 inline double tangent(double x) { return tanh(x); }
+inline float root(float x) { return sqrtf(x); }
+inline double root(double x) { return sqrt(x); }
 
 // a = σ(z), where the activation goes unit by unit: all but softmax, which leaves z as it is. An
 // e^{-z} that overflows makes a = 0, and a z that is no number stays none.

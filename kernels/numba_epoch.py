@@ -4,6 +4,10 @@ Everything lies in one flat array, ``memory``, each row of a matrix filled up to
 fills them up never learns: its weights and its deltas are 0. Weights lie transposed, in panels, as
 :mod:`fastnn.kernels.numba_tiles` wants them; :func:`pack` and :func:`unpack` convert.
 
+Where weights shrink or have a velocity, those of a pixel that is zero in a whole mini-batch change,
+too, but in a way known beforehand: by the same few factors each time. So they are left as they are,
+and brought up to date by a power of those factors when the pixel is used again.
+
 Several threads may run :func:`train` together, each with its rank in the team. Every line's work is
 shared out, and where the next line needs all of it they meet.
 """
@@ -22,9 +26,12 @@ from fastnn.kernels.numba_tiles import (
     MOST_ROWS,
     PANEL,
     VECTOR_BYTES,
+    combine_tile,
     forward_tile,
     list_used,
+    momentum_tile,
     prefetch,
+    shrink_tile,
     transpose_tile,
     update_tile,
 )
@@ -62,7 +69,19 @@ class Work(NamedTuple):
     columns: Array
     zero: int  # the place of as many zeros as the widest layer has units
     one: int  # the place of a 1
+    how: int  # the place of the update's numbers: HOW for weights, for biases, for later blocks
+    beside: int  # how far the velocities lie behind the weights and biases that they belong to
+    # From this place on, four by four: by which factors w and v become new ones in so many
+    # mini-batches without their input: w ← p₀ w + p₁ v, v ← p₂ w + p₃ v.
+    powers: int
+    seen: Array  # so many mini-batches the weights of each column know of, unless it is in use
+    before: Array  # the columns that the last mini-batch used, as bytes, a row for each rank
+    none: Array  # no columns
 
+
+# What an update does besides adding -η ∂C/∂w: nothing; shrink; keep a velocity, too.
+DESCEND, SHRINK, MOMENTUM = 0, 1, 2
+HOW = 4  # numbers: the shrinking factor, or those of momentum_tile
 
 # So many rows of a panel at a time while all samples pass: they stay in the first level of cache.
 _ROWS_AT_ONCE = 192
@@ -133,10 +152,12 @@ def _update(
     w: int,
     w_rows: int,
     w_columns: int,
+    kind: int,
+    how: int,
     rank: int,
     team: int,
 ) -> None:
-    """w ← w + xᵀ delta, for the columns of x that are listed."""
+    """w ← w + xᵀ delta, for the listed columns of x; or what another kind of update does."""
     memory, columns = work.memory, work.columns
     vector = VECTOR_BYTES // memory.itemsize
     panel = PANEL * vector
@@ -149,14 +170,63 @@ def _update(
         w_p, taken = w + column * w_rows, min(at_once, count - k)
         for r in range(0, m, rows):
             x_r, delta_r = x + r * x_row, delta.at + r * delta.row + column
+            wide, r_rows = column + panel <= w_columns, min(rows, m - r)
             # fmt: off
-            if column + panel <= w_columns:
-                update_tile(PANEL, min(rows, m - r), memory, columns, listed + k, taken,
+            if kind == MOMENTUM:
+                this = how if r == 0 else work.how + 2 * HOW
+                if wide:
+                    momentum_tile(PANEL, r_rows, memory, columns, listed + k, taken,
+                                  x_r, x_row, delta_r, delta.row, w_p, this, work.beside)
+                else:
+                    momentum_tile(1, r_rows, memory, columns, listed + k, taken,
+                                  x_r, x_row, delta_r, delta.row, w_p, this, work.beside)
+            elif kind == SHRINK and r == 0:
+                if wide:
+                    shrink_tile(PANEL, r_rows, memory, columns, listed + k, taken,
+                                x_r, x_row, delta_r, delta.row, w_p, how)
+                else:
+                    shrink_tile(1, r_rows, memory, columns, listed + k, taken,
+                                x_r, x_row, delta_r, delta.row, w_p, how)
+            elif wide:
+                update_tile(PANEL, r_rows, memory, columns, listed + k, taken,
                             x_r, x_row, delta_r, delta.row, w_p)
             else:
-                update_tile(1, min(rows, m - r), memory, columns, listed + k, taken,
+                update_tile(1, r_rows, memory, columns, listed + k, taken,
                             x_r, x_row, delta_r, delta.row, w_p)
             # fmt: on
+
+
+@njit(**FLAGS)
+def _catch_up(
+    work: Work, w: Any, listed: int, count: int, number: int, rank: int, team: int
+) -> None:
+    """Bring the weights of the listed columns to where they are before the number-th mini-batch."""
+    memory, columns = work.memory, work.columns
+    panel = PANEL * (VECTOR_BYTES // memory.itemsize)
+    start, stop = share(count, rank, team)
+    for j in range(0, w.columns, panel):
+        w_p, row = w.at + j * w.rows, min(panel, w.columns - j)
+        for i in range(listed + start, listed + stop):
+            place = w_p + columns[i] * row
+            powers = work.powers + 4 * (number - work.seen[columns[i]])
+            if row == panel:
+                combine_tile(PANEL, memory, place, work.beside, powers)
+            else:
+                combine_tile(1, memory, place, work.beside, powers)
+
+
+@njit(**FLAGS)
+def _come_and_go(work: Work, w: Any, mine: int, number: int, rank: int, team: int) -> None:
+    """Catch up with the columns that this mini-batch uses and the last one did not.
+
+    Of those that only the last one used it is noted that they know of all mini-batches so far.
+    """
+    used, before = work.used, work.before[rank]
+    for i in range(list_used(before, used, work.columns, mine)):
+        work.seen[work.columns[mine + i]] = number
+    come = list_used(used, before, work.columns, mine)
+    before[:] = used
+    _catch_up(work, w, mine, come, number, rank, team)
 
 
 @njit(**FLAGS)
@@ -280,7 +350,7 @@ def train(
     factor: float,
     matched: bool,
     rate: float,
-    shrink: float,
+    kind: int,
     work: Work,
     board: Array,
     rank: int,
@@ -292,7 +362,7 @@ def train(
     ``matched``. All deltas are kept as what is added to the parameters, -rate / m times the text's.
     The threads of a team meet at the board.
     """
-    memory, layers = work.memory, work.layers
+    memory, layers, number = work.memory, work.layers, 0
     x, depth = layers[0].a_prev, layers.size
     mine = (1 + rank) * (work.columns.size // (1 + team))
     for first in range(start, stop, batch_size):
@@ -300,9 +370,13 @@ def train(
         following = min(batch_size, stop - first - m)
         _gather(inputs, targets, order, first, m, following, scale, work, x, rank, team)
         meet(board, team)
-        count = list_used(work.used, work.columns, mine)
+        count = list_used(work.used, work.none, work.columns, mine)
         if count == 0:  # a tile takes one column at the least
-            work.columns[mine], count = 0, 1
+            work.used[0], work.columns[mine], count = 1, 0, 1
+        if kind != DESCEND:
+            _come_and_go(work, layers[0].w, mine, number, rank, team)
+            number, count = number + 1, list_used(work.used, work.none, work.columns, mine)
+            meet(board, team)
 
         # A = σ(A_prev Wᵀ + b)
         for l in range(depth):  # noqa: E741  the texts' letter
@@ -341,19 +415,24 @@ def train(
             meet(board, team)
 
         # BP3: b ← b - η Σ_i D_i / m
-        # BP4: W ← shrink · W - η Dᵀ A_prev / m
+        # BP4: W ← W - η Dᵀ A_prev / m, where W may have been shrunk, or have a velocity
         for l in range(depth):  # noqa: E741
             layer = layers[l]
-            if shrink != 1:
-                i, j = share(layer.w.rows * layer.w.columns, rank, team)
-                for place in range(layer.w.at + i, layer.w.at + j):
-                    memory[place] *= shrink
-                meet(board, team)
             listed, k = (mine, count) if l == 0 else (0, layer.n_in)
             _update(
                 work, listed, k, m, layer.a_prev.at, layer.a_prev.row, layer.delta,
-                layer.w.at, layer.w.rows, layer.w.columns, rank, team,
+                layer.w.at, layer.w.rows, layer.w.columns, kind, work.how, rank, team,
             )  # fmt: skip
             if rank == team - 1:  # b as the only row of a W whose every input is 1
-                _update(work, 0, 1, m, work.one, 0, layer.delta, layer.b, 1, layer.w.columns, 0, 1)
+                for_b = kind if kind == MOMENTUM else DESCEND
+                _update(
+                    work, 0, 1, m, work.one, 0, layer.delta,
+                    layer.b, 1, layer.w.columns, for_b, work.how + HOW, 0, 1,
+                )  # fmt: skip
         meet(board, team)
+    if kind != DESCEND:  # as if the next mini-batch used all columns, and none was in use
+        work.used[:] = 0
+        meet(board, team)
+        _come_and_go(work, layers[0].w, mine, number, rank, team)
+        meet(board, team)
+        _catch_up(work, layers[0].w, 0, layers[0].n_in, number, rank, team)

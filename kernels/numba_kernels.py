@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+import numpy as np
 from numba import njit
 
 from fastnn.kernels.numba_sigma import (
@@ -127,3 +128,67 @@ def output_delta(a: Array, y: Array, factor: float, activation: int, out: Array)
         for j in range(row.size):
             row[j] = factor * (a_row[j] - y_row[j])
         times_sigma_prime(row, a_row, activation)
+
+
+@njit(**FLAGS)
+def momentum(
+    w: Array,
+    velocity: Array,
+    gradient: Array,
+    rate: float,
+    mu: float,
+    nesterov: bool,
+    l1: float,
+    l2: float,
+    shrink: float,
+) -> None:
+    """v ← μv - s and w ← shrink · w + v, by Nesterov + μv - s; s = η (∂C/∂w + λ₁ sgn w + λ₂ w)."""
+    # w moves by v = μv - s, or by μ²v - (1 + μ)s.
+    of_v, of_s = (mu * mu, mu + like(mu, 1)) if nesterov else (mu, like(mu, 1))
+    for i in range(w.size):
+        step = rate * (gradient[i] + l1 * np.sign(w[i]) + l2 * w[i])
+        w[i] = shrink * w[i] + (of_v * velocity[i] - of_s * step)
+        velocity[i] = mu * velocity[i] - step
+
+
+@njit(**FLAGS)
+def adam(
+    w: Array,
+    mean: Array,
+    square: Array,
+    gradient: Array,
+    rate: float,
+    beta1: float,
+    rest1: float,
+    beta2: float,
+    rest2: float,
+    epsilon: float,
+    of_mean: float,
+    of_square: float,
+    l1: float,
+    l2: float,
+    shrink: float,
+) -> None:
+    """m ← β₁m + (1 - β₁)g, s ← β₂s + (1 - β₂)g², w ← shrink · w - η m̂ / (√ŝ + ε).
+
+    g = ∂C/∂w + λ₁ sgn w + λ₂ w; m̂ = of_mean · m, ŝ = of_square · s. Rests are 1 - β, which in short
+    precision would lose what counts.
+    """
+    for i in range(w.size):
+        g = gradient[i] + l1 * np.sign(w[i]) + l2 * w[i]
+        m = beta1 * mean[i] + rest1 * g
+        s = beta2 * square[i] + rest2 * g * g
+        w[i] = shrink * w[i] - rate * (of_mean * m) / (np.sqrt(of_square * s) + epsilon)
+        mean[i], square[i] = m, s
+
+
+@njit(**FLAGS)
+def clip(gradient: Array, most: float) -> None:
+    """g ← g · min(1, most / ‖g‖)."""
+    squares = 0.0
+    for i in range(gradient.size):
+        squares += gradient[i] * gradient[i]
+    if squares > most * most:
+        factor = like(most, most / np.sqrt(squares))
+        for i in range(gradient.size):
+            gradient[i] *= factor

@@ -23,6 +23,8 @@ from numba.extending import intrinsic
 
 Value: TypeAlias = Any  # of llvmlite.ir
 Vectors: TypeAlias = list[Value]
+Added: TypeAlias = Callable[[Vectors], Vectors]
+Updating: TypeAlias = Callable[[Value, Added], None]
 
 _FEATURES = cpu_target.target_context.codegen()._tm_features.split(",")
 SIMD, VECTOR_BYTES = (
@@ -99,6 +101,10 @@ class _Code:
         """Return the lanes at those places of x and y, y's counted on from x's."""
         mask = ir.Constant(ir.VectorType(_INT, self.lanes), places)
         return self.builder.shuffle_vector(x, y, mask)
+
+    def product(self, x: Value, y: Vectors) -> Vectors:
+        """Return x · y."""
+        return [self.builder.fmul(x, each) for each in y]
 
     def add_product(self, x: Value, y: Vectors, onto: Vectors) -> Vectors:
         """Return onto + x · y."""
@@ -199,11 +205,11 @@ def _tile(name: str, width: int, memory: Any, columns: Any, places: int, write: 
 
 
 def _next_column(
-    code: _Code, width: int, w: Value, columns: Value, k: Value
+    code: _Code, width: int, w: Value, columns: Value, k: Value, beside: Value | None = None
 ) -> tuple[Value, Value]:
     """Return the k-th listed column of x, and the place of the row of w that belongs to it.
 
-    The row that will be needed AHEAD of it is asked for.
+    The row that will be needed AHEAD of it is asked for, and what lies ``beside`` it.
     """
     b = code.builder
 
@@ -213,6 +219,8 @@ def _next_column(
 
     _, soon = listed(b.add(k, _INDEX(AHEAD)))
     code.prefetch(soon, width)
+    if beside is not None:
+        code.prefetch(code.sum(soon, beside), width)
     return listed(k)
 
 
@@ -281,7 +289,85 @@ def update_tile(  # type: ignore[no-untyped-def]
 
     x (rows, ·); delta (rows, so many vectors); w a panel.
     """
+
+    def updating(code: _Code, width: int) -> Updating:
+        return lambda place, add: code.store(add(code.load(place, width)), place)
+
+    return _update("update", vectors.literal_value, memory, columns, updating)
+
+
+@intrinsic(prefer_literal=True)
+def shrink_tile(  # type: ignore[no-untyped-def]
+    typing, vectors, rows, memory, columns, first, count, x, x_row, delta, delta_row, w, shrink
+):
+    """w[c] ← s w[c] + Σ_r x[r, c] delta[r], as :func:`update_tile`; s lies at the place shrink."""
+
+    def updating(code: _Code, width: int, shrink: Value) -> Updating:
+        s = code.broadcast(shrink)
+        return lambda place, add: code.store(add(code.product(s, code.load(place, width))), place)
+
+    return _update("shrink", vectors.literal_value, memory, columns, updating, 1)
+
+
+@intrinsic(prefer_literal=True)
+def momentum_tile(  # type: ignore[no-untyped-def]
+    typing, vectors, rows, memory, columns, first, count, x, x_row, delta, delta_row, w, how, beside
+):
+    """v[c] ← μ v[c] - λ w[c] + Σ_r x[r, c] delta[r], w[c] ← w[c] + κ v[c] - ν (the v[c] before).
+
+    As :func:`update_tile`; v lies ``beside`` numbers behind w, and at the place how μ, -λ, κ, -ν.
+    """
+
+    def updating(code: _Code, width: int, how: Value, beside: Value) -> Updating:
+        def update(place: Value, add: Added) -> None:
+            # Loaded anew each time: with the deltas they would not all stay in the registers.
+            mu, decay, kappa, nu = (code.broadcast(code.sum(how, _INDEX(i))) for i in range(4))
+            at_v = code.sum(place, beside)
+            w_c, before = code.load(place, width), code.load(at_v, width)
+            v_c = add(code.add_product(decay, w_c, code.product(mu, before)))
+            code.store(v_c, at_v)
+            code.store(code.add_product(nu, before, code.add_product(kappa, v_c, w_c)), place)
+
+        return update
+
+    return _update("momentum", vectors.literal_value, memory, columns, updating, 2)
+
+
+@intrinsic(prefer_literal=True)
+def combine_tile(typing, vectors, memory, w, beside, powers):  # type: ignore[no-untyped-def]
+    """w ← p₀ w + p₁ v, v ← p₂ w + p₃ v, with w before: so many vectors, and v ``beside`` them.
+
+    The p lie at the place powers.
+    """
     width = vectors.literal_value
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
+        _, memory_, w_, beside_, powers_ = arguments
+        code = _Code(builder, _data(context, builder, memory, memory_))
+        p = [code.broadcast(code.sum(powers_, _INDEX(i))) for i in range(4)]
+        at_v = code.sum(w_, beside_)
+        w_c, v_c = code.load(w_, width), code.load(at_v, width)
+        code.store(code.add_product(p[1], v_c, code.product(p[0], w_c)), w_)
+        code.store(code.add_product(p[3], v_c, code.product(p[2], w_c)), at_v)
+        return context.get_dummy_value()
+
+    return types.void(types.literal(width), memory, *[types.int64] * 3), generate
+
+
+def _update(
+    name: str,
+    width: int,
+    memory: Any,
+    columns: Any,
+    updating: Callable[..., Updating],
+    more: int = 0,
+) -> Any:
+    """Return what an intrinsic returns: a tile that updates the rows of w one after the other.
+
+    ``updating`` returns what writes the update of a row, from its place and a function that adds
+    Σ_r x[r, c] delta[r] to vectors. It is given as many further arguments of the tile as there are
+    ``more``: by which numbers, and how far from w something lies that changes, too.
+    """
 
     def write(
         b: ir.IRBuilder,
@@ -294,22 +380,29 @@ def update_tile(  # type: ignore[no-untyped-def]
         delta: Value,
         delta_row: Value,
         w: Value,
+        *rest: Value,
     ) -> None:
         code = _Code(b, memory)
         deltas = [code.load(code.sum(delta, code.times(r, delta_row)), width) for r in range(rows)]
 
+        update = updating(code, width, *rest)
+
         def update_row(k: Value, _: Vectors) -> Vectors:
-            column, place = _next_column(code, width, w, columns, k)
-            w_c, at_column = code.load(place, width), code.sum(x, column)
-            for r in range(rows):
-                x_rc = code.broadcast(code.sum(at_column, code.times(r, x_row)))
-                w_c = code.add_product(x_rc, deltas[r], w_c)
-            code.store(w_c, place)
+            column, place = _next_column(code, width, w, columns, k, *rest[1:])
+            at_column = code.sum(x, column)
+
+            def add_products(onto: Vectors) -> Vectors:
+                for r in range(rows):
+                    x_rc = code.broadcast(code.sum(at_column, code.times(r, x_row)))
+                    onto = code.add_product(x_rc, deltas[r], onto)
+                return onto
+
+            update(place, add_products)
             return []
 
         _loop(b, count, [], update_row)
 
-    return _tile("update", width, memory, columns, 6, write)
+    return _tile(name, width, memory, columns, 6 + more, write)
 
 
 @intrinsic
@@ -339,17 +432,18 @@ def transpose_tile(typing, memory, x, x_row, out, out_row):  # type: ignore[no-u
 
 
 @intrinsic
-def list_used(typing, used, columns, first):  # type: ignore[no-untyped-def]
-    """From columns[first] on, list where ``used`` is not 0; return how many places these are.
+def list_used(typing, used, but, columns, first):  # type: ignore[no-untyped-def]
+    """From columns[first] on, list where ``used`` is not 0 and ``but`` is; return how many.
 
-    The length of used is a multiple of 64. Up to 16 places more than are listed are overwritten.
+    Both are as long, a multiple of 64. Up to 16 places more than are listed are overwritten.
     """
     n = VECTOR_BYTES // 4
     integers = ir.VectorType(_INT, n)
 
     def generate(context: Any, b: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
-        used_, columns_, first_ = arguments
+        used_, but_, columns_, first_ = arguments
         array = context.make_array(used)(context, b, used_)
+        without = _data(context, b, but, but_)
         length = b.extract_value(array.shape, 0)
         out = b.gep(_data(context, b, columns, columns_), [first_])
         compress = cgutils.get_or_insert_function(
@@ -360,9 +454,13 @@ def list_used(typing, used, columns, first):  # type: ignore[no-untyped-def]
 
         def list_some(k: Value, carried: Vectors) -> Vectors:
             count, places = carried
-            pointer = b.gep(array.data, [b.mul(k, _INDEX(n))])
-            flags = b.load(b.bitcast(pointer, ir.VectorType(_BYTE, n).as_pointer()), align=1)
-            mask = b.icmp_unsigned("!=", flags, ir.Constant(flags.type, [0] * n))
+            place, bytes_ = b.mul(k, _INDEX(n)), ir.VectorType(_BYTE, n).as_pointer()
+            flags, others = (
+                b.load(b.bitcast(b.gep(data, [place]), bytes_), align=1)
+                for data in (array.data, without)
+            )
+            none = ir.Constant(flags.type, [0] * n)
+            mask = b.and_(b.icmp_unsigned("!=", flags, none), b.icmp_unsigned("==", others, none))
             listed = b.call(compress, [places, mask, ir.Constant(integers, ir.Undefined)])
             target = b.bitcast(b.gep(out, [count]), integers.as_pointer())
             b.store(listed, target, align=4)
@@ -372,7 +470,7 @@ def list_used(typing, used, columns, first):  # type: ignore[no-untyped-def]
         start = [_INDEX(0), ir.Constant(integers, list(range(n)))]
         return _loop(b, b.sdiv(length, _INDEX(n)), start, list_some)[0]
 
-    return types.int64(used, columns, types.int64), generate
+    return types.int64(used, but, columns, types.int64), generate
 
 
 @intrinsic

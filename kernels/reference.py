@@ -151,3 +151,59 @@ def descend(
     w (n_out, n_in), b (n_out,), delta (m, n_out), a_prev (m, n_in) -> the new w and b
     """
     return shrink * w - rate * delta.T @ a_prev, b - rate * delta.sum(axis=0)
+
+
+def momentum(
+    w: Array,
+    velocity: Array,
+    gradient: Array,
+    rate: float,
+    mu: float,
+    nesterov: bool,
+    l1: float,
+    l2: float,
+    shrink: float,
+) -> tuple[Array, Array]:
+    """v ← μv - s and w ← shrink · w + v, by Nesterov + μv - s; s = η (∂C/∂w + λ₁ sgn w + λ₂ w).
+
+    w, velocity, gradient of one shape -> the new w and velocity
+    """
+    step = rate * (gradient + l1 * np.sign(w) + l2 * w)
+    velocity = mu * velocity - step
+    return shrink * w + (mu * velocity - step if nesterov else velocity), velocity
+
+
+def adam(
+    w: Array,
+    mean: Array,
+    square: Array,
+    gradient: Array,
+    rate: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    taken: int,
+    l1: float,
+    l2: float,
+    shrink: float,
+) -> tuple[Array, Array, Array]:
+    """m ← β₁m + (1 - β₁)g, s ← β₂s + (1 - β₂)g², w ← shrink · w - η m̂ / (√ŝ + ε).
+
+    g = ∂C/∂w + λ₁ sgn w + λ₂ w, m̂ = m / (1 - β₁ᵗ), ŝ = s / (1 - β₂ᵗ) with t mini-batches taken.
+
+    w, mean, square, gradient of one shape -> the new w, mean and square
+    """
+    g = gradient + l1 * np.sign(w) + l2 * w
+    mean = beta1 * mean + (1 - beta1) * g
+    square = beta2 * square + (1 - beta2) * g * g
+    root = np.sqrt(square / (1 - beta2**taken))
+    return shrink * w - rate * (mean / (1 - beta1**taken)) / (root + epsilon), mean, square
+
+
+def clip(gradient: Array, most: float) -> Array:
+    """g ← g · min(1, most / ‖g‖), with the Euclidean length of all of it.
+
+    gradient (k,) -> (k,)
+    """
+    length = np.sqrt(np.sum(gradient * gradient))
+    return gradient * (most / length) if length > most else gradient

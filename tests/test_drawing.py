@@ -1,7 +1,5 @@
 """The pictures: of the right size for every network, legible, and the same each time."""
 
-import math
-
 import numpy as np
 import pytest
 
@@ -17,7 +15,6 @@ NORMAL = GENERATOR.normal
 
 def wrong(n):
     return [Mistake(i, 1, 2, 0.9) for i in range(n)]
-
 
 
 def epoch(number, accuracy, **more):

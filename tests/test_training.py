@@ -525,7 +525,7 @@ def test_a_training_that_diverged_is_not_ended_as_if_nothing_were(monkeypatch):
         ("seed", (-1, 0.5, None, "0"), "seed must be a whole number, 0 or more"),
         (
             "learning_rate",
-            (0, -0.5, float("nan"), float("inf"), None, "fast", [0.5], 1j, 10**400),
+            (0, -0.5, float("nan"), float("inf"), "fast", [0.5], 1j, 10**400),
             "learning_rate must be a number above 0",
         ),
     ],

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastnn.errors import ArgumentError
+from fastnn.kernels import reference
 
 __all__ = ["Array", "Backend", "Check", "Layer", "Plan", "Step", "checked_dtype", "pieces"]
 
@@ -107,6 +108,9 @@ class Plan:
         The number of samples.
     batch_size
         Samples in a mini-batch; the last of an epoch may be smaller.
+    update
+        What changes the parameters by the gradient of a mini-batch, a ``fastnn.optimisers.Update``;
+        None for plain gradient descent. A fused step that does not know it declines.
     """
 
     layers: tuple[Layer, ...]
@@ -117,6 +121,7 @@ class Plan:
     targets: Array
     n: int
     batch_size: int
+    update: Any = None
 
 
 class Step(Protocol):
@@ -135,10 +140,10 @@ class Step(Protocol):
     def __call__(self, order: Array, start: int, stop: int, rate: float, shrink: float) -> None:
         """Train on the samples order[start:stop], cut into mini-batches of the plan's size.
 
-        Each mini-batch of m samples does w ← shrink · w - rate · ∂C/∂w and b ← b - rate · ∂C/∂b,
-        with the gradient averaged over its own m samples, also where m is what was left over at the
-        end. ``order`` lies on the device. The layers hold the new parameters when the work that was
-        enqueued is done.
+        Each mini-batch of m samples does w ← shrink · w - rate · ∂C/∂w and b ← b - rate · ∂C/∂b, or
+        what the plan's update does in place of these differences, with the gradient averaged over
+        its own m samples, also where m is what was left over at the end. ``order`` lies on the
+        device. The layers hold the new parameters when the work that was enqueued is done.
         """
         ...
 
@@ -307,6 +312,72 @@ class Backend(ABC):
         """
         self.matmul(delta, a_prev, w, transpose_a=True, alpha=-rate, beta=shrink)
         self.sum_rows(delta, b, alpha=-rate, beta=1.0)
+
+    # Updates that keep more than the parameters. All arrays have w's shape; a device that has no
+    # kernel of its own takes them to the host and back, which is right, and slow.
+    # ---------------------------------------------------------------------
+
+    def momentum(
+        self,
+        w: Array,
+        velocity: Array,
+        gradient: Array,
+        rate: float,
+        mu: float,
+        nesterov: bool,
+        l1: float,
+        l2: float,
+        shrink: float,
+    ) -> None:
+        """v ← μv - s and w ← shrink · w + v, by Nesterov + μv - s; s = η (∂C/∂w + λ₁ sgn w + λ₂ w).
+
+        w and velocity are changed.
+        """
+        how = rate, mu, nesterov, l1, l2, shrink
+        self._on_the_host(reference.momentum, [w, velocity], [gradient], *how)
+
+    def adam(
+        self,
+        w: Array,
+        mean: Array,
+        square: Array,
+        gradient: Array,
+        rate: float,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+        taken: int,
+        l1: float,
+        l2: float,
+        shrink: float,
+    ) -> None:
+        """m ← β₁m + (1 - β₁)g, s ← β₂s + (1 - β₂)g², w ← shrink · w - η m̂ / (√ŝ + ε).
+
+        g = ∂C/∂w + λ₁ sgn w + λ₂ w, m̂ = m / (1 - β₁ᵗ), ŝ = s / (1 - β₂ᵗ) with t mini-batches
+        taken. w, mean and square are changed.
+        """
+        how = rate, beta1, beta2, epsilon, taken, l1, l2, shrink
+        self._on_the_host(reference.adam, [w, mean, square], [gradient], *how)
+
+    def clip(self, gradient: Array, most: float) -> None:
+        """g ← g · min(1, most / ‖g‖), with the Euclidean length of all of it; g (k,)."""
+        self._on_the_host(lambda g: (reference.clip(g, most),), [gradient], [])
+
+    def _on_the_host(
+        self,
+        kernel: Callable[..., tuple[NDArray[Any], ...]],
+        outs: Sequence[Array],
+        inputs: Sequence[Array],
+        *how: Any,
+    ) -> None:
+        """Let the outs be what a kernel of the reference makes of them and the inputs."""
+        results = kernel(*map(self.to_numpy, (*outs, *inputs)), *how)
+        first = self.asarray(np.zeros(1, np.int32))
+        for out, result in zip(outs, results, strict=True):
+            (row,) = self.views(out, [(1, result.size)]) if result.ndim == 1 else (out,)
+            rows = result.astype(self.dtype).reshape(-1, result.shape[-1])
+            order = first if len(rows) == 1 else self.asarray(np.arange(len(rows), dtype=np.int32))
+            self.gather(self.asarray(rows), order, 0, len(rows), 1.0, row)
 
     # The take-over
     # ----------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ C_TYPES = {"uint8": "unsigned char", "float32": "float", "float64": "double"}
 
 # Threads of a block that goes through numbers, and blocks at the most: enough to fill any GPU.
 _THREADS, _MOST_BLOCKS = 256, 4096
+# Blocks that sum up squares: a number of each is added up by each block of those that clip.
+_SUMS = 64
 # Rows that a block sums up at a time, of 32 columns.
 _GROUPS = 16
 
@@ -121,6 +123,52 @@ class CudaKernels(Backend):
         """BP1: out = ∇_a C ⊙ σ′(z^L)."""
         how = self.cost_gradient(activation, cost)
         self._launch_by_numbers("output_delta", a, y, *how, np.int64(a.size), out)
+
+    def momentum(
+        self,
+        w: Array,
+        velocity: Array,
+        gradient: Array,
+        rate: float,
+        mu: float,
+        nesterov: bool,
+        l1: float,
+        l2: float,
+        shrink: float,
+    ) -> None:
+        """v ← μv - s and w ← shrink · w + v, by Nesterov + μv - s."""
+        number = self.dtype.type
+        how = number(rate), number(mu), np.int32(nesterov), *map(number, (l1, l2, shrink))
+        self._launch_by_numbers("momentum", gradient, *how, np.int64(w.size), velocity, w)
+
+    def adam(
+        self,
+        w: Array,
+        mean: Array,
+        square: Array,
+        gradient: Array,
+        rate: float,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+        taken: int,
+        l1: float,
+        l2: float,
+        shrink: float,
+    ) -> None:
+        """m ← β₁m + (1 - β₁)g, s ← β₂s + (1 - β₂)g², w ← shrink · w - η m̂ / (√ŝ + ε)."""
+        unbiased = 1 / (1 - beta1**taken), 1 / (1 - beta2**taken)
+        betas = beta1, 1 - beta1, beta2, 1 - beta2
+        how = map(self.dtype.type, (rate, *betas, epsilon, *unbiased, l1, l2, shrink))
+        self._launch_by_numbers("adam", gradient, *how, np.int64(w.size), mean, square, w)
+
+    def clip(self, gradient: Array, most: float) -> None:
+        """g ← g · min(1, most / ‖g‖)."""
+        count = np.int64(gradient.size)
+        sums = self.gpu.empty((_SUMS,), self.dtype)
+        self._launch("sum_squares", (_SUMS,), (_THREADS,), (gradient, count, sums))
+        how = sums, np.int32(_SUMS), self.dtype.type(most), count
+        self._launch_by_numbers("clip", *how, gradient)
 
     def cost_gradient(self, activation: str, cost: str) -> tuple[np.int32, Any]:
         """Return by which σ′ and by which factor a - y becomes δ, as the kernels take them."""

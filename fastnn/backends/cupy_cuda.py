@@ -109,6 +109,8 @@ class CupyBackend(CudaKernels):
 
     def _choice(self, plan: Plan) -> tuple[str, Fit | None, str]:
         """Return the step's name, how it fits if it is the resident one, and why it is that."""
+        if plan.update is not None:
+            return "plain", None, "the others are for descent without momentum, L1 or clipping"
         how = fit(plan.sizes, plan.batch_size, plan.inputs.dtype, self.dtype, self.gpu.limits)
         if isinstance(how, Fit):
             each = how.tiling.units * how.tiling.columns

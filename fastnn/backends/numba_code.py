@@ -128,6 +128,7 @@ def _signatures(modules: Code, dtype: np.dtype[Any]) -> list[tuple[Any, list[tup
         return types.Array(of, dimensions, "C")
 
     matrix, vector, out = read(number, 2), read(number, 1), write(number, 2)
+    flat = write(number, 1)
     order, targets, rows = (
         read(types.int32, 1),
         read(types.uint8, 2),
@@ -136,12 +137,14 @@ def _signatures(modules: Code, dtype: np.dtype[Any]) -> list[tuple[Any, list[tup
     layer = from_dtype(modules.epoch.LAYER)
     work = types.NamedTuple(
         (
-            write(number, 1),
+            flat,
             write(layer, 1),
             write(types.uint8, 1),
             write(types.int32, 1),
-            whole,
-            whole,
+            *5 * (whole,),
+            write(whole, 1),
+            write(types.uint8, 2),
+            write(types.uint8, 1),
         ),
         modules.epoch.Work,
     )
@@ -150,13 +153,16 @@ def _signatures(modules: Code, dtype: np.dtype[Any]) -> list[tuple[Any, list[tup
     return [
         (kernels.gather, [(kind, order, whole, whole, number, out) for kind in rows]),
         (modules.blas.matmul, [(matrix, matrix, flag, flag, number, number, out, whole, whole)]),
-        (kernels.sum_rows, [(matrix, number, number, write(number, 1))]),
+        (kernels.sum_rows, [(matrix, number, number, flat)]),
         (kernels.activate, [(vector, whole, out)]),
         (kernels.hadamard, [(matrix, whole, out)]),
         (kernels.output_delta, [(matrix, matrix, number, whole, out)]),
-        (epoch.pack, [(write(number, 1), layer, matrix, vector)]),
-        (epoch.unpack, [(write(number, 1), layer, out, write(number, 1))]),
+        (kernels.momentum, [(flat, flat, vector, number, number, flag, *3 * [number])]),
+        (kernels.adam, [(flat, flat, flat, vector, *11 * [number])]),
+        (kernels.clip, [(flat, number)]),
+        (epoch.pack, [(flat, layer, matrix, vector)]),
+        (epoch.unpack, [(flat, layer, out, flat)]),
         (epoch.train, [(kind, number, targets, order, whole, whole, whole, number, flag, number,
-                        number, work, write(whole, 1), whole, whole) for kind in rows]),
+                        whole, work, write(whole, 1), whole, whole) for kind in rows]),
     ]
     # fmt: on

@@ -109,6 +109,48 @@ class NumbaBackend(HostBackend):
         cancelled = "identity" if cost in MATCHED else activation
         self._code.kernels.output_delta(a, y, factor, self._code.sigma.CODES[cancelled], out)
 
+    def momentum(
+        self,
+        w: Array,
+        velocity: Array,
+        gradient: Array,
+        rate: float,
+        mu: float,
+        nesterov: bool,
+        l1: float,
+        l2: float,
+        shrink: float,
+    ) -> None:
+        """v ← μv - s and w ← shrink · w + v, by Nesterov + μv - s."""
+        flat, number = (each.ravel() for each in (w, velocity, gradient)), self.dtype.type
+        penalties = number(l1), number(l2), number(shrink)
+        self._code.kernels.momentum(*flat, number(rate), number(mu), nesterov, *penalties)
+
+    def adam(
+        self,
+        w: Array,
+        mean: Array,
+        square: Array,
+        gradient: Array,
+        rate: float,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+        taken: int,
+        l1: float,
+        l2: float,
+        shrink: float,
+    ) -> None:
+        """m ← β₁m + (1 - β₁)g, s ← β₂s + (1 - β₂)g², w ← shrink · w - η m̂ / (√ŝ + ε)."""
+        unbiased = 1 / (1 - beta1**taken), 1 / (1 - beta2**taken)
+        how = rate, beta1, 1 - beta1, beta2, 1 - beta2, epsilon, *unbiased, l1, l2, shrink
+        flat = (each.ravel() for each in (w, mean, square, gradient))
+        self._code.kernels.adam(*flat, *map(self.dtype.type, how))
+
+    def clip(self, gradient: Array, most: float) -> None:
+        """g ← g · min(1, most / ‖g‖)."""
+        self._code.kernels.clip(gradient, self.dtype.type(most))
+
     def fused_step(self, plan: Plan) -> Step | None:
         """Return the step that takes an epoch in one call, or None for very large mini-batches."""
         return None if _declined(plan) else EpochStep(plan, self._code, self.dtype)
@@ -121,6 +163,8 @@ class NumbaBackend(HostBackend):
 
 def _declined(plan: Plan) -> str | None:
     """Return why a plan is not for the fused step, or None."""
+    if plan.update is not None and not plan.update.is_descent:
+        return "it is for gradient descent, with momentum or L2, without L1, clipping or Adam"
     if plan.batch_size * max(plan.sizes) > _MOST_NUMBERS:
         return "a mini-batch is so large that it goes in portions"
     weights = sum(n_in * n_out for n_in, n_out in pairwise(plan.sizes))

@@ -63,17 +63,26 @@ class EpochStep:
 
         layout = _Layout(code.tiles.lanes(dtype.itemsize), dtype.itemsize)
         zero, one = layout.take(layout.up(max(sizes))), layout.take(1)
+        how = layout.take(3 * code.epoch.HOW)
         layers = np.zeros(len(plan.layers), code.epoch.LAYER)
+        begin = layout.size
+        for place, (n_in, n_out) in zip(layers, pairwise(sizes), strict=True):
+            place["w"], place["b"] = layout.weights(n_in, n_out), layout.take(layout.up(n_out))
+        # A velocity for each of those numbers, in the same order.
+        beside = 0
+        if plan.update is not None:
+            beside = layout.size - begin
+            layout.take(beside)
         a_prev = layout.matrix(m, sizes[0])
         for place, layer, (n_in, n_out) in zip(layers, plan.layers, pairwise(sizes), strict=True):
             place["n_in"], place["n_out"] = n_in, n_out
             place["activation"] = code.sigma.CODES[layer.activation]
-            place["w"], place["b"] = layout.weights(n_in, n_out), layout.take(layout.up(n_out))
             place["w_transposed"] = layout.weights(n_out, n_in)
             place["a_prev"] = a_prev
             place["a"] = a_prev = layout.matrix(m, n_out)
             place["delta"] = layout.matrix(m, n_out)
 
+        powers, used = layout.take(4 * (1 + self.stride)), -(-sizes[0] // 64) * 64
         # Lists of columns end with as many more as a tile looks ahead, or list_used writes too far.
         every = np.arange(-(-max(sizes) // 64) * 64 + 64, dtype=np.int32)
         memory = _on_a_line(layout.size, dtype)
@@ -81,18 +90,32 @@ class EpochStep:
         self._work = code.epoch.Work(
             memory=memory,
             layers=layers,
-            used=np.zeros(-(-sizes[0] // 64) * 64, np.uint8),
+            used=np.zeros(used, np.uint8),
             columns=np.tile(every, 1 + self._team),
             zero=zero,
             one=one,
+            how=how,
+            beside=beside,
+            powers=powers,
+            seen=np.zeros(sizes[0], np.int64),
+            before=np.zeros((self._team, used), np.uint8),
+            none=np.zeros(used, np.uint8),
         )
+        self._places = [(layers, [(layer.w, layer.b) for layer in plan.layers])]
+        if plan.update is not None:
+            velocities = layers.copy()
+            velocities["w"]["at"] += beside
+            velocities["b"] += beside
+            self._places.append((velocities, plan.update.kept_by_layer(0)))
 
     def __call__(self, order: Array, start: int, stop: int, rate: float, shrink: float) -> None:
         """Train on order[start:stop]; see :class:`fastnn.backends.base.Step`."""
         plan, work, epoch = self._plan, self._work, self._code.epoch
         board = self._code.team.new_board()
-        for place, layer in zip(work.layers, plan.layers, strict=True):
-            epoch.pack(work.memory, place, layer.w, layer.b)
+        for places, arrays in self._places:
+            for place, (w, b) in zip(places, arrays, strict=True):
+                epoch.pack(work.memory, place, w, b)
+        kind = self._prepare(-(-(stop - start) // plan.batch_size), rate, shrink)
 
         def train(rank: int) -> None:
             epoch.train(
@@ -106,7 +129,7 @@ class EpochStep:
                 self._number(GRADIENT_FACTOR.get(plan.cost, 1)),
                 plan.cost in MATCHED,
                 self._number(rate),
-                self._number(shrink),
+                kind,
                 work,
                 board,
                 rank,
@@ -118,8 +141,42 @@ class EpochStep:
         except BaseException:  # Ctrl-C, before all of the team have begun
             self._code.team.abandon(board)
             raise
-        for place, layer in zip(work.layers, plan.layers, strict=True):
-            epoch.unpack(work.memory, place, layer.w, layer.b)
+        for places, arrays in self._places:
+            for place, (w, b) in zip(places, arrays, strict=True):
+                epoch.unpack(work.memory, place, w, b)
+
+    def _prepare(self, mini_batches: int, rate: float, shrink: float) -> Any:
+        """Write down by which numbers parameters are updated; return the kind of the update."""
+        update, work, epoch = self._plan.update, self._work, self._code.epoch
+        if update is None and shrink == 1:
+            return epoch.DESCEND
+        work.seen[:] = 0
+        work.before[:] = 0
+        how = work.memory[work.how :][: 3 * epoch.HOW].reshape(3, -1)
+        if update is None:
+            kind, once = epoch.SHRINK, shrink * np.eye(2)
+            how[0, 0] = shrink
+        else:
+            # v ← μv - ηλ₂w - η∂C/∂w, w ← w + κv - ν(v before): κ = 1, ν = 0; by Nesterov 1 + μ, μ.
+            update.taken += mini_batches
+            mu, decay = update.optimiser.momentum, rate * update.l2
+            kappa, nu = (1 + mu, mu) if update.optimiser.nesterov else (1.0, 0.0)
+            kind, once = (
+                epoch.MOMENTUM,
+                np.array([[1 - kappa * decay, kappa * mu - nu], [-decay, mu]]),
+            )
+            how[:] = (mu, -decay, kappa, -nu), (mu, 0, kappa, -nu), (1, 0, kappa, -kappa)
+        powers = _powers(once, mini_batches).ravel()
+        work.memory[work.powers :][: powers.size] = powers
+        return kind
+
+
+def _powers(matrix: Array, highest: int) -> Array:
+    """Return the powers of a matrix from 0 to the highest, by ever longer runs of them."""
+    powers = np.eye(len(matrix))[np.newaxis]
+    while len(powers) <= highest:
+        powers = np.concatenate([powers, powers @ (powers[-1] @ matrix)])
+    return powers[: highest + 1]
 
 
 def _on_a_line(size: int, dtype: np.dtype[Any]) -> Array:

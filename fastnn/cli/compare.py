@@ -44,7 +44,7 @@ def compare(
     hidden: list[int],
     epochs: int,
     batch_size: int | None,
-    learning_rate: float,
+    learning_rate: float | None,
     seed: int,
     fused: bool,
     as_json: bool,
@@ -57,6 +57,7 @@ def compare(
     """
     from fastnn.backends.registry import usable
     from fastnn.comparing import compare as run
+    from fastnn.optimisers import SGD
 
     notes = Notes(quiet)
     with foreign_code():
@@ -66,7 +67,7 @@ def compare(
     settings: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
-        "learning_rate": learning_rate,
+        "learning_rate": SGD.learning_rate if learning_rate is None else learning_rate,
         "seed": seed,
         "fused": fused,
     }

@@ -118,7 +118,9 @@ def inspect(
     if math.isqrt(datasets.features) ** 2 != datasets.features:
         notes.say(f"{datasets.features} pixels make no square image: they are shown as stripes")
     if not epochs:
-        notes.say("for the training's curves, train with --log FILE and name the file by --log here")
+        notes.say(
+            "for the training's curves, train with --log FILE and name the file by --log here"
+        )
 
 
 def _on_test_set(network: Network, test: Dataset, chosen: int) -> tuple[dict[str, Any], Pictures]:

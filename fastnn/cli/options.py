@@ -31,7 +31,9 @@ def _batch_size(ctx: click.Context, param: click.Parameter, value: str) -> int |
     return size
 
 
-def _rate(ctx: click.Context, param: click.Parameter, value: float) -> float:
+def _rate(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    if value is None:
+        return None
     try:
         return positive_number("it", value)
     except ArgumentError as error:
@@ -100,7 +102,9 @@ batch_size_option = option(
     callback=_batch_size,
     help="Samples a mini-batch; 1 learns on-line, full is gradient descent.",
 )
-rate_option = option("--learning-rate", "--eta", type=float, callback=_rate, default=0.5, help="η.")
+rate_option = click.option(
+    "--learning-rate", "--eta", type=float, callback=_rate, help="η; 0.5, for adam and adamw 0.001."
+)
 network_option = option(
     "--network",
     "sizes",

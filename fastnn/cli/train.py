@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -62,6 +63,12 @@ if TYPE_CHECKING:
 @option("--epochs", type=click.IntRange(1, MOST_EPOCHS), default=30)
 @batch_size_option
 @rate_option
+@option("--optimiser", default="sgd", help="sgd, adam or adamw.")
+@option("--momentum", type=float, default=0.0, help="Of sgd: 0 to below 1, such as 0.9.")
+@option("--nesterov", is_flag=True, help="Let the momentum look ahead.")
+@option("--l1", type=float, default=0.0, help="λ of the penalty λ/n Σ|w|.")
+@option("--l2", type=float, default=0.0, help="λ of the penalty λ/2n Σw².")
+@click.option("--clip-norm", type=float, help="Shorten longer gradients to that length.")
 @option("--seed", type=click.IntRange(min=0), default=0, help="Of the weights and the order.")
 @option("--shuffle/--no-shuffle", default=True, help="Another order every epoch.")
 @option("--fused/--no-fused", default=True, help="The device's own step, where it has one.")
@@ -101,7 +108,13 @@ def train(
     init: str,
     epochs: int,
     batch_size: int | None,
-    learning_rate: float,
+    learning_rate: float | None,
+    optimiser: str,
+    momentum: float,
+    nesterov: bool,
+    l1: float,
+    l2: float,
+    clip_norm: float | None,
     seed: int,
     shuffle: bool,
     fused: bool,
@@ -137,6 +150,7 @@ def train(
     layer_activations(activation, output, len(hidden))
     check_pair(cost, output)
     known_name("initialiser", init, INITIALISERS)
+    descent = _descent(optimiser, momentum, nesterov, l1, l2, clip_norm)
     with foreign_code():
         measured = device == "auto" and precision == "full"
         backend = None if measured else find_device(device, precision=precision)
@@ -159,14 +173,17 @@ def train(
     if backend is None:
         m = batch_size if batch_size is not None else len(datasets.train)
         with foreign_code():
-            chosen = choose(sizes, datasets.train, m, **description)
+            chosen = choose(sizes, datasets.train, m, descent=descent, **description)
             backend = find_device(chosen.device)
         fused, why = fused and chosen.fused, chosen.why
     network = Network(sizes, **description, init=init, seed=seed, device=backend)
     settings: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
-        "learning_rate": learning_rate,
+        "learning_rate": (
+            learning_rate if learning_rate is not None else descent["optimiser"].learning_rate
+        ),
+        **descent,
         "seed": seed,
         "shuffle": shuffle,
         "fused": fused,
@@ -207,6 +224,8 @@ def train(
         _emit(history, datasets, network, settings, path if saved else None)
     elif saved:
         _summarise(history, path)
+    if history.why.startswith("plain"):
+        notes.say(f"step     {history.why}")
     if replaced and saved:
         notes.say(f"the model that was in {path} before is replaced")
     if interrupted:
@@ -255,6 +274,27 @@ def _default_path(source: str) -> str:
     return f"fastnn-{name}.safetensors"
 
 
+def _descent(
+    name: str, momentum: float, nesterov: bool, l1: float, l2: float, clip_norm: float | None
+) -> dict[str, Any]:
+    """Return what :func:`fastnn.train` takes of these."""
+    from fastnn.checks import number_between, positive_number
+    from fastnn.errors import ArgumentError
+    from fastnn.optimisers import SGD, optimiser_of
+
+    optimiser = optimiser_of(name)
+    if name == SGD.name:
+        optimiser = SGD(momentum, nesterov)
+    elif momentum or nesterov:
+        raise ArgumentError(f"--momentum and --nesterov are of sgd; {name} has its own")
+    return {
+        "optimiser": optimiser,
+        "l1": number_between("--l1", l1, 0),
+        "l2": number_between("--l2", l2, 0),
+        "clip_norm": None if clip_norm is None else positive_number("--clip-norm", clip_norm),
+    }
+
+
 def _introduce(notes: Notes, datasets: Datasets, network: Network, why: str) -> None:
     shape = "-".join(map(str, network.sizes))
     notes.say(
@@ -300,6 +340,8 @@ def _emit(
     settings: dict[str, Any],
     path: str | None,
 ) -> None:
+    optimiser = settings["optimiser"]
+    settings = {**settings, "optimiser": {"name": optimiser.name, **asdict(optimiser)}}
     emit(
         "train",
         {

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fastnn.backends.base import Backend, Plan, Step
+from fastnn.backends.base import Backend, Layer, Plan, Step
+from fastnn.backends.numpy_cpu import NumpyBackend
 from fastnn.comparing import rounding
 from fastnn.kernels import reference
 from fastnn.network import Network
+from fastnn.optimisers import Optimiser, Update
 
 Array = NDArray[Any]
 
@@ -67,16 +71,19 @@ def assert_descends(
     batch_size: int,
     shrink: float,
     kind: str,
+    optimiser: Optimiser | None = None,
+    l2: float = 0.0,
 ) -> None:
     """Three epochs against the reference in float64.
 
     The first in as few calls as the step's stride allows, the second in calls of one mini-batch,
     the third in calls of one, two, three and so on; each with an order, a rate and a factor to
-    shrink by of its own.
+    shrink by of its own. Many pixels are 0, as in images.
     """
     rng = np.random.default_rng(n)
     backend, n_in, n_out = network.backend, network.sizes[0], network.sizes[-1]
     pixels = rng.integers(0, 256, (n, n_in), dtype=np.uint8)
+    pixels[rng.random(pixels.shape) < 0.7] = 0
     x = pixels if kind == "uint8" else rounded(pixels / 255, backend)
     scale = 1 / 255 if kind == "uint8" else 1.0
     y = np.eye(n_out, dtype=np.uint8)[rng.integers(0, n_out, n)]
@@ -91,12 +98,18 @@ def assert_descends(
         n=n,
         batch_size=batch_size,
     )
+    exact = crossing = None
+    if optimiser is not None:
+        plan = replace(plan, update=Update(backend, plan.layers, plan.sizes, optimiser, 0.0, l2))
+        layers = [Layer(*pair, "") for pair in zip(w, b, strict=True)]
+        exact = Update(NumpyBackend(dtype="float64"), layers, plan.sizes, optimiser, 0.0, l2)
+        crossing = type(backend).momentum is Backend.momentum  # that takes the host
     step = make_step(backend, plan)
     starts = range(0, n, batch_size)
     strides = (itertools.repeat(step.stride), itertools.repeat(1), itertools.count(1))
     epochs = [(rng.permutation(n).astype(np.int32), 0.3 / e, shrink**e) for e in (1, 2, 3)]
     orders = [backend.asarray(order) for order, *_ in epochs]
-    with _no_crossings(backend):
+    with nullcontext() if crossing else _no_crossings(backend):
         for order, (_, *how), stride in zip(orders, epochs, strides, strict=True):
             start = 0
             while start < n:
@@ -107,7 +120,8 @@ def assert_descends(
     for order, *how in epochs:
         for start in starts:
             batch = order[start : start + batch_size]
-            _reference_mini_batch(network, w, b, scale * x[batch], y[batch], *how)
+            rate, factor = how
+            _reference_mini_batch(network, w, b, scale * x[batch], y[batch], rate, factor, exact)
     # The rounding of each mini-batch adds to that of all before it.
     k = max(batch_size, *network.sizes) * (len(epochs) * len(starts)) ** 2
     for got, expected in zip((*network.weights, *network.biases), (*w, *b), strict=True):
@@ -115,7 +129,14 @@ def assert_descends(
 
 
 def _reference_mini_batch(
-    network: Network, w: list[Array], b: list[Array], x: Array, y: Array, rate: float, shrink: float
+    network: Network,
+    w: list[Array],
+    b: list[Array],
+    x: Array,
+    y: Array,
+    rate: float,
+    shrink: float,
+    update: Update | None,
 ) -> None:
     a = [x]
     for w_l, b_l, activation in zip(w, b, network.activations, strict=True):
@@ -125,8 +146,16 @@ def _reference_mini_batch(
         below = (
             reference.propagate_delta(delta, w[i], a[i], network.activations[i - 1]) if i else delta
         )
-        w[i], b[i] = reference.descend(w[i], b[i], delta, a[i], rate / len(x), shrink)
+        if update is None:
+            w[i], b[i] = reference.descend(w[i], b[i], delta, a[i], rate / len(x), shrink)
+        else:
+            for out, slope in zip(
+                update.gradients[i], reference.gradient(delta, a[i], 1 / len(x)), strict=True
+            ):
+                out[...] = slope
         delta = below
+    if update is not None:
+        update(rate, shrink)
 
 
 class _no_crossings:

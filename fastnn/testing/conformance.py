@@ -32,6 +32,7 @@ from fastnn.costs import COSTS, check_pair
 from fastnn.errors import ArgumentError, DeviceUnavailable
 from fastnn.kernels import reference
 from fastnn.network import Network
+from fastnn.optimisers import SGD, Adam, AdamW, Optimiser
 from fastnn.testing.comparing import (
     GUARD,
     activated,
@@ -65,6 +66,7 @@ PAIRS = [
     for cost, output in itertools.product(COSTS, OUTPUT)
     if _goes_together(cost, output)
 ]
+OPTIMISERS = (SGD(), SGD(0.9), SGD(0.5, nesterov=True), Adam(), AdamW())
 # (samples, batch size): full mini-batches only, a tail, nothing but a tail, on-line, the whole set
 SCHEDULES = [(20, 5), (23, 5), (3, 5), (4, 1), (23, 23)]
 
@@ -497,14 +499,78 @@ class BackendConformance:
             )
             assert_descends(fused, network, n, batch_size, shrink, kind)
 
-    def test_it_learns_as_numpy_does(self, rng: np.random.Generator) -> None:
+    @pytest.mark.parametrize("optimiser", [SGD(0.9), SGD(0.6, nesterov=True), Adam()], ids=str)
+    @pytest.mark.parametrize("own", [False, True])
+    def test_a_step_with_an_optimiser_descends_the_reference(
+        self, backend: Backend, optimiser: Optimiser, own: bool
+    ) -> None:
+        def make(backend: Backend, plan: Plan) -> Step:
+            return backprop.step_for(backend, plan, fused=own)
+
+        for (n, batch_size), l2 in itertools.product([*SCHEDULES, (61, 13)], [0.0, 0.3]):
+            network = Network([6, 9, 4], device=backend)
+            assert_descends(make, network, n, batch_size, 1.0, "uint8", optimiser, l2)
+
+    @pytest.mark.parametrize("shape", [(1,), (7,), (5, 3), (30, 784)])
+    @pytest.mark.parametrize("nesterov", [False, True])
+    def test_momentum(
+        self, backend: Backend, rng: np.random.Generator, shape: tuple[int, ...], nesterov: bool
+    ) -> None:
+        w, velocity, gradient = (normal(rng, backend, *shape) for _ in range(3))
+        w.flat[0] = 0  # whose sign is 0
+        how: dict[str, Any] = {"rate": 0.3, "mu": 0.9, "nesterov": nesterov}
+        how |= {"l1": 0.01, "l2": 0.02, "shrink": 0.97}
+        self.check(
+            backend,
+            backend.momentum,
+            {"gradient": gradient},
+            {"w": w, "velocity": velocity},
+            reference.momentum(w, velocity, gradient, **how),
+            k=4,
+            **how,
+        )
+
+    @pytest.mark.parametrize("shape", [(1,), (7,), (5, 3), (30, 784)])
+    @pytest.mark.parametrize("taken", [1, 1000])
+    def test_adam(
+        self, backend: Backend, rng: np.random.Generator, shape: tuple[int, ...], taken: int
+    ) -> None:
+        w, mean, gradient = (normal(rng, backend, *shape) for _ in range(3))
+        square = normal(rng, backend, *shape) ** 2
+        w.flat[0] = 0
+        how: dict[str, Any] = {"rate": 0.01, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
+        how |= {"taken": taken, "l1": 0.01, "l2": 0.02, "shrink": 0.97}
+        self.check(
+            backend,
+            backend.adam,
+            {"gradient": gradient},
+            {"w": w, "mean": mean, "square": rounded(square, backend)},
+            reference.adam(w, mean, rounded(square, backend), gradient, **how),
+            k=4,
+            **how,
+        )
+
+    @pytest.mark.parametrize("k", [1, 7, 24_000])
+    @pytest.mark.parametrize("most", [0.5, 1e4])
+    def test_clip(self, backend: Backend, rng: np.random.Generator, k: int, most: float) -> None:
+        gradient = 1 + normal(rng, backend, k) ** 2
+        gradient = rounded(gradient, backend)
+        expected = reference.clip(gradient, most)
+        self.check(backend, backend.clip, {}, {"gradient": gradient}, (expected,), k, most=most)
+
+    @pytest.mark.parametrize("optimiser", OPTIMISERS, ids=str)
+    def test_it_learns_as_numpy_does(self, rng: np.random.Generator, optimiser: Optimiser) -> None:
         centres = rng.standard_normal((3, 8))
         labels = rng.integers(0, 3, 203)
         x = centres[labels] + 0.3 * rng.standard_normal((203, 8))
         runs = {}
         for backend in (find_device("numpy", "float64"), self.make("float64")):
             network = Network([8, 6, 3], device=backend)
-            runs[backend] = train(network, (x, labels), epochs=5, learning_rate=1.0).epochs
+            rate = min(1.0, 20 * optimiser.learning_rate)
+            how: dict[str, Any] = {"optimiser": optimiser, "l2": 0.1, "learning_rate": rate}
+            if optimiser != SGD():
+                how |= {"l1": 0.05, "clip_norm": 0.3}
+            runs[backend] = train(network, (x, labels), epochs=5, **how).epochs
         ours, theirs = runs.values()
         np.testing.assert_allclose(
             [epoch.train_cost for epoch in theirs], [epoch.train_cost for epoch in ours], rtol=1e-9

@@ -1,6 +1,5 @@
 """``fastnn inspect``: what it finds, what it draws, and what it refuses."""
 
-import json
 import os
 import sys
 

@@ -1,5 +1,6 @@
 """``fastnn train``: what it prints where, its JSON, and the effect of every flag."""
 
+import dataclasses
 import json
 import os
 import re
@@ -71,6 +72,10 @@ def test_the_defaults_are_those_of_the_text(run):
         "epochs": 30,
         "batch_size": 10,
         "learning_rate": 0.5,
+        "optimiser": {"name": "sgd", "momentum": 0.0, "nesterov": False},
+        "l1": 0.0,
+        "l2": 0.0,
+        "clip_norm": None,
         "seed": 0,
         "shuffle": True,
         "fused": True,
@@ -198,6 +203,16 @@ FLAGS = {
     "--eta 0.1": ({}, {"learning_rate": 0.1}),
     "--seed 7": ({"seed": 7}, {"seed": 7}),
     "--no-shuffle": ({}, {"shuffle": False}),
+    "--optimiser adam": ({}, {"optimiser": fastnn.Adam(), "learning_rate": 0.001}),
+    "--optimiser adamw --eta 0.01 --l2 20": (
+        {},
+        {"optimiser": fastnn.AdamW(), "learning_rate": 0.01, "l2": 20.0},
+    ),
+    "--momentum 0.9": ({}, {"optimiser": fastnn.SGD(0.9)}),
+    "--momentum 0.5 --nesterov": ({}, {"optimiser": fastnn.SGD(0.5, nesterov=True)}),
+    "--l1 0.1": ({}, {"l1": 0.1}),
+    "--l2 5": ({}, {"l2": 5.0}),
+    "--clip-norm 0.1": ({}, {"clip_norm": 0.1}),
 }
 
 
@@ -227,13 +242,19 @@ def test_a_flag_does_what_it_does_in_the_library(run, data, flags):
         "epochs": 2,
         "batch_size": 10,
         "learning_rate": 0.5,
+        "optimiser": fastnn.SGD(),
+        "l1": 0.0,
+        "l2": 0.0,
+        "clip_norm": None,
         "seed": 0,
         "shuffle": True,
         "fused": True,
         "threads": None,
         **settings,
     }
-    assert report["settings"] == settings
+    optimiser = settings["optimiser"]
+    said = {"optimiser": {"name": optimiser.name, **dataclasses.asdict(optimiser)}}
+    assert report["settings"] == settings | said
 
     del network["hidden"]
     made = fastnn.Network(sizes, **network)

@@ -11,6 +11,8 @@ double exp(double) noexcept;
 float expf(float) noexcept;
 double tanh(double) noexcept;
 float tanhf(float) noexcept;
+double sqrt(double) noexcept;
+float sqrtf(float) noexcept;
 }
 
 struct Index {

@@ -256,6 +256,23 @@ def kernels_run(**options):
             expected = 0.5 * rows[order[1:5]]
             given = [rows.astype(kind), order]
             run("gather", given, np.full(expected.shape, np.nan), expected, 1, 5, 0.5)
+    for size in (3, 700):
+        w, kept, more, g = rng.standard_normal((4, size))
+        more = more**2
+        for kernel, outs, how in (
+            ("momentum", [w, kept], (0.3, 0.9, False, 0.01, 0.02, 0.97)),
+            ("momentum", [w, kept], (0.3, 0.9, True, 0.01, 0.02, 0.97)),
+            ("adam", [w, kept, more], (0.01, 0.9, 0.99, 1e-3, 7, 0.01, 0.02, 0.97)),
+        ):
+            there = [*map(backend.asarray, (*outs, g))]
+            getattr(backend, kernel)(*there, *how)
+            expected = getattr(reference, kernel)(*outs, g, *how)
+            results += zip(map(backend.to_numpy, there), expected, strict=False)
+    for size, most in ((3, 0.5), (20_000, 0.5), (700, 1e3)):
+        g = rng.standard_normal(size)
+        there = backend.asarray(g)
+        backend.clip(there, most)
+        results.append((backend.to_numpy(there), reference.clip(g, most)))
     return results
 
 
@@ -291,6 +308,15 @@ KERNEL_FAULTS = [
     Fault("not all columns", "sum += row[j] = exp", "sum = row[j] = exp"),
     Fault("no bias", "row[j] + b[j]);", "row[j]);"),
     Fault("not the largest", "x > y ? x : y", "x < y ? x : y"),
+    Fault("no penalty of the size", "l1 * sign(w[i]) + l2 * w[i]);", "l2 * w[i]);"),
+    Fault("zero has a sign", "w < 0 ? real(-1)", "w <= 0 ? real(1)"),
+    Fault("the velocity before", "velocity[i] = v;", ";"),
+    Fault("never ahead", "(nesterov ? mu * v - step : v)", "v"),
+    Fault("not squared", "rest2 * g * g", "rest2 * g"),
+    Fault("another mean", "rest1 * g", "rest2 * g"),
+    Fault("biased", "of_square * s", "s"),
+    Fault("a piece of the length", "sum += numbers[i]", "sum = numbers[i]"),
+    Fault("always as long", "if (!(length > most))", "if (false)"),
     Fault(
         "a number twice",
         "i < count; i += all)\n        out[i] *=",

@@ -53,8 +53,8 @@ def transpose(memory, x, x_row, out, out_row):
 
 
 @njit
-def list_used(used, columns, first):
-    return tiles.list_used(used, columns, first)
+def list_used(used, but, columns, first):
+    return tiles.list_used(used, but, columns, first)
 
 
 FORWARD, UPDATE = {PANEL: forward_wide, 1: forward_narrow}, {PANEL: update_wide, 1: update_narrow}
@@ -192,17 +192,18 @@ patterns = st.integers(1, 6).flatmap(
 )
 
 
-@given(patterns, st.integers(0, 40))
-@example(bytes(64), 0)
-@example(bytes(128), 0)
-@example(bytes([255]) * 192, 7)
-@example(bytes([0] * 63 + [128]), 1)
+@given(patterns, st.integers(0, 40), st.integers(0, 2**32))
+@example(bytes(64), 0, 0)
+@example(bytes(128), 0, 1)
+@example(bytes([255]) * 192, 7, 2)
+@example(bytes([0] * 63 + [128]), 1, 3)
 @settings(derandomize=True, max_examples=100, deadline=None)
-def test_what_is_used_is_listed(pattern, first):
+def test_what_is_used_is_listed(pattern, first, seed):
     used = np.frombuffer(pattern, np.uint8).copy()
+    but = np.random.default_rng(seed).choice([0, 0, 1, 128], used.size).astype(np.uint8)
     columns = np.full(first + used.size + 40, -7, np.int32)
-    count = list_used(used, columns, first)
-    places = np.flatnonzero(used)
+    count = list_used(used, but, columns, first)
+    places = np.flatnonzero((used != 0) & (but == 0))
     assert count == places.size
     np.testing.assert_array_equal(columns[first : first + count], places)
     np.testing.assert_array_equal(columns[:first], -7)
