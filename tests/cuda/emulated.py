@@ -116,6 +116,14 @@ def build(works):
             done.result()
 
 
+def aligned(shape, dtype):
+    """Return an array of undefined content that begins where a GPU's memory would."""
+    size = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
+    raw = np.empty(size + 256, np.uint8)
+    first = -raw.ctypes.data % 256
+    return raw[first : first + size].view(dtype).reshape(shape)
+
+
 class EmulatedGpu:
     """See :class:`fastnn.backends.cuda_gpu.Gpu`.
 
@@ -160,7 +168,10 @@ class EmulatedGpu:
         self._slots = []
 
     def asarray(self, host):
-        return self._take(np.asarray(host).nbytes, lambda: np.array(host, order="C"))
+        host = np.asarray(host)
+        array = self._take(host.nbytes, lambda: aligned(host.shape, host.dtype))
+        array[...] = host
+        return array
 
     def to_numpy(self, array):
         assert self._recording is None
@@ -169,7 +180,7 @@ class EmulatedGpu:
 
     def empty(self, shape, dtype):
         size = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
-        array = self._take(size, lambda: np.empty(shape, dtype))
+        array = self._take(size, lambda: aligned(shape, dtype))
         spoil(array)
         return array
 
