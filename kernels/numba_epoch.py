@@ -28,6 +28,7 @@ from fastnn.kernels.numba_tiles import (
     VECTOR_BYTES,
     combine_tile,
     forward_tile,
+    list_coming,
     list_used,
     momentum_tile,
     prefetch,
@@ -74,9 +75,10 @@ class Work(NamedTuple):
     # From this place on, four by four: by which factors w and v become new ones in so many
     # mini-batches without their input: w ← p₀ w + p₁ v, v ← p₂ w + p₃ v.
     powers: int
-    seen: Array  # so many mini-batches the weights of each column know of, unless it is in use
-    before: Array  # the columns that the last mini-batch used, as bytes, a row for each rank
-    none: Array  # no columns
+    # So many mini-batches the weights of each column of inputs know of, and room for lists of those
+    # that know too little and of what they have missed: a row, and a pair of rows, for each rank.
+    seen: Array
+    coming: Array
 
 
 # What an update does besides adding -η ∂C/∂w: nothing; shrink; keep a velocity, too.
@@ -197,36 +199,23 @@ def _update(
 
 
 @njit(**FLAGS)
-def _catch_up(
-    work: Work, w: Any, listed: int, count: int, number: int, rank: int, team: int
-) -> None:
-    """Bring the weights of the listed columns to where they are before the number-th mini-batch."""
-    memory, columns = work.memory, work.columns
+def _catch_up(work: Work, w: Any, number: int, rank: int, team: int) -> None:
+    """Bring the weights of the columns in use to where they are before the number-th mini-batch.
+
+    It is then counted as seen: their update is about to come.
+    """
+    memory, columns, missed = work.memory, work.coming[2 * rank], work.coming[2 * rank + 1]
     panel = PANEL * (VECTOR_BYTES // memory.itemsize)
+    count = list_coming(work.used, work.seen[rank], number, columns, missed)
     start, stop = share(count, rank, team)
     for j in range(0, w.columns, panel):
         w_p, row = w.at + j * w.rows, min(panel, w.columns - j)
-        for i in range(listed + start, listed + stop):
-            place = w_p + columns[i] * row
-            powers = work.powers + 4 * (number - work.seen[columns[i]])
+        for i in range(start, stop):
+            place, powers = w_p + columns[i] * row, work.powers + 4 * missed[i]
             if row == panel:
                 combine_tile(PANEL, memory, place, work.beside, powers)
             else:
                 combine_tile(1, memory, place, work.beside, powers)
-
-
-@njit(**FLAGS)
-def _come_and_go(work: Work, w: Any, mine: int, number: int, rank: int, team: int) -> None:
-    """Catch up with the columns that this mini-batch uses and the last one did not.
-
-    Of those that only the last one used it is noted that they know of all mini-batches so far.
-    """
-    used, before = work.used, work.before[rank]
-    for i in range(list_used(before, used, work.columns, mine)):
-        work.seen[work.columns[mine + i]] = number
-    come = list_used(used, before, work.columns, mine)
-    before[:] = used
-    _catch_up(work, w, mine, come, number, rank, team)
 
 
 @njit(**FLAGS)
@@ -370,12 +359,12 @@ def train(
         following = min(batch_size, stop - first - m)
         _gather(inputs, targets, order, first, m, following, scale, work, x, rank, team)
         meet(board, team)
-        count = list_used(work.used, work.none, work.columns, mine)
+        count = list_used(work.used, work.columns, mine)
         if count == 0:  # a tile takes one column at the least
             work.used[0], work.columns[mine], count = 1, 0, 1
         if kind != DESCEND:
-            _come_and_go(work, layers[0].w, mine, number, rank, team)
-            number, count = number + 1, list_used(work.used, work.none, work.columns, mine)
+            _catch_up(work, layers[0].w, number, rank, team)
+            number += 1
             meet(board, team)
 
         # A = σ(A_prev Wᵀ + b)
@@ -430,9 +419,7 @@ def train(
                     layer.b, 1, layer.w.columns, for_b, work.how + HOW, 0, 1,
                 )  # fmt: skip
         meet(board, team)
-    if kind != DESCEND:  # as if the next mini-batch used all columns, and none was in use
-        work.used[:] = 0
+    if kind != DESCEND:  # as if the next mini-batch used all columns
+        work.used[: inputs.shape[1]] = 1
         meet(board, team)
-        _come_and_go(work, layers[0].w, mine, number, rank, team)
-        meet(board, team)
-        _catch_up(work, layers[0].w, 0, layers[0].n_in, number, rank, team)
+        _catch_up(work, layers[0].w, number, rank, team)

@@ -432,45 +432,91 @@ def transpose_tile(typing, memory, x, x_row, out, out_row):  # type: ignore[no-u
 
 
 @intrinsic
-def list_used(typing, used, but, columns, first):  # type: ignore[no-untyped-def]
-    """From columns[first] on, list where ``used`` is not 0 and ``but`` is; return how many.
+def list_used(typing, used, columns, first):  # type: ignore[no-untyped-def]
+    """From columns[first] on, list where ``used`` is not 0; return how many places these are.
 
-    Both are as long, a multiple of 64. Up to 16 places more than are listed are overwritten.
+    The length of used is a multiple of 64. Up to 16 places more than are listed are overwritten.
+    """
+
+    def generate(context: Any, b: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
+        used_, columns_, first_ = arguments
+        out = b.gep(_data(context, b, columns, columns_), [first_])
+
+        def list_some(flags: Value, places: Value, _: Value) -> tuple[Value, list[Any]]:
+            return flags, [(places, out)]
+
+        return _listed(context, b, used, used_, list_some)
+
+    return types.int64(used, columns, types.int64), generate
+
+
+@intrinsic
+def list_coming(typing, used, seen, number, columns, missed):  # type: ignore[no-untyped-def]
+    """List in columns where ``used`` is not 0 and ``seen`` below the number; return how many.
+
+    ``missed`` gets what there is between, and where it is used seen becomes the number + 1. As
+    :func:`list_used`, of int32.
+    """
+
+    def generate(context: Any, b: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
+        used_, seen_, number_, columns_, missed_ = arguments
+        data = [
+            _data(context, b, kind, array)
+            for kind, array in ((seen, seen_), (columns, columns_), (missed, missed_))
+        ]
+        now = _in_every_lane(b, b.trunc(number_, _INT))
+
+        def list_some(flags: Value, places: Value, at: Value) -> tuple[Value, list[Any]]:
+            pointer = b.bitcast(b.gep(data[0], [at]), places.type.as_pointer())
+            known = b.load(pointer, align=4)
+            following = b.add(now, ir.Constant(now.type, [1] * now.type.count))
+            b.store(b.select(flags, following, known), pointer, align=4)
+            come = b.and_(flags, b.icmp_signed("<", known, now))
+            return come, [(places, data[1]), (b.sub(now, known), data[2])]
+
+        return _listed(context, b, used, used_, list_some)
+
+    return types.int64(used, seen, types.int64, columns, missed), generate
+
+
+def _in_every_lane(b: ir.IRBuilder, number: Value) -> Value:
+    undefined = ir.Constant(ir.VectorType(number.type, VECTOR_BYTES // 4), ir.Undefined)
+    first = b.insert_element(undefined, number, _INT(0))
+    mask = ir.Constant(ir.VectorType(_INT, undefined.type.count), [0] * undefined.type.count)
+    return b.shuffle_vector(first, undefined, mask)
+
+
+def _listed(context: Any, b: ir.IRBuilder, used: Any, used_: Value, list_some: Any) -> Value:
+    """Go through bytes, as many at a time as a vector has int32; return how many were listed.
+
+    ``list_some`` is given where they are not 0, their places, and the first of these; it returns
+    which are listed, and pairs of vectors and where their lanes go, one behind the other.
     """
     n = VECTOR_BYTES // 4
     integers = ir.VectorType(_INT, n)
+    array = context.make_array(used)(context, b, used_)
+    length = b.extract_value(array.shape, 0)
+    compress = cgutils.get_or_insert_function(
+        b.module,
+        ir.FunctionType(integers, [integers, ir.VectorType(ir.IntType(1), n), integers]),
+        f"llvm.experimental.vector.compress.v{n}i32",
+    )
 
-    def generate(context: Any, b: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
-        used_, but_, columns_, first_ = arguments
-        array = context.make_array(used)(context, b, used_)
-        without = _data(context, b, but, but_)
-        length = b.extract_value(array.shape, 0)
-        out = b.gep(_data(context, b, columns, columns_), [first_])
-        compress = cgutils.get_or_insert_function(
-            b.module,
-            ir.FunctionType(integers, [integers, ir.VectorType(ir.IntType(1), n), integers]),
-            f"llvm.experimental.vector.compress.v{n}i32",
-        )
+    def some(k: Value, carried: Vectors) -> Vectors:
+        count, places = carried
+        at = b.mul(k, _INDEX(n))
+        pointer = b.bitcast(b.gep(array.data, [at]), ir.VectorType(_BYTE, n).as_pointer())
+        flags = b.load(pointer, align=1)
+        not_0 = b.icmp_unsigned("!=", flags, ir.Constant(flags.type, [0] * n))
+        mask, outs = list_some(not_0, places, at)
+        for values, out in outs:
+            listed = b.call(compress, [values, mask, ir.Constant(integers, ir.Undefined)])
+            b.store(listed, b.bitcast(b.gep(out, [count]), integers.as_pointer()), align=4)
+        more = b.zext(b.ctpop(b.bitcast(mask, ir.IntType(n))), _INDEX)
+        return [b.add(count, more), b.add(places, ir.Constant(integers, [n] * n))]
 
-        def list_some(k: Value, carried: Vectors) -> Vectors:
-            count, places = carried
-            place, bytes_ = b.mul(k, _INDEX(n)), ir.VectorType(_BYTE, n).as_pointer()
-            flags, others = (
-                b.load(b.bitcast(b.gep(data, [place]), bytes_), align=1)
-                for data in (array.data, without)
-            )
-            none = ir.Constant(flags.type, [0] * n)
-            mask = b.and_(b.icmp_unsigned("!=", flags, none), b.icmp_unsigned("==", others, none))
-            listed = b.call(compress, [places, mask, ir.Constant(integers, ir.Undefined)])
-            target = b.bitcast(b.gep(out, [count]), integers.as_pointer())
-            b.store(listed, target, align=4)
-            more = b.zext(b.ctpop(b.bitcast(mask, ir.IntType(n))), _INDEX)
-            return [b.add(count, more), b.add(places, ir.Constant(integers, [n] * n))]
-
-        start = [_INDEX(0), ir.Constant(integers, list(range(n)))]
-        return _loop(b, b.sdiv(length, _INDEX(n)), start, list_some)[0]
-
-    return types.int64(used, but, columns, types.int64), generate
+    start = [_INDEX(0), ir.Constant(integers, list(range(n)))]
+    return _loop(b, b.sdiv(length, _INDEX(n)), start, some)[0]
 
 
 @intrinsic

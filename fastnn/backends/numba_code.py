@@ -142,9 +142,8 @@ def _signatures(modules: Code, dtype: np.dtype[Any]) -> list[tuple[Any, list[tup
             write(types.uint8, 1),
             write(types.int32, 1),
             *5 * (whole,),
-            write(whole, 1),
-            write(types.uint8, 2),
-            write(types.uint8, 1),
+            write(types.int32, 2),
+            write(types.int32, 2),
         ),
         modules.epoch.Work,
     )

@@ -97,9 +97,8 @@ class EpochStep:
             how=how,
             beside=beside,
             powers=powers,
-            seen=np.zeros(sizes[0], np.int64),
-            before=np.zeros((self._team, used), np.uint8),
-            none=np.zeros(used, np.uint8),
+            seen=np.zeros((self._team, used), np.int32),
+            coming=np.zeros((2 * self._team, used + 64), np.int32),
         )
         self._places = [(layers, [(layer.w, layer.b) for layer in plan.layers])]
         if plan.update is not None:
@@ -151,7 +150,6 @@ class EpochStep:
         if update is None and shrink == 1:
             return epoch.DESCEND
         work.seen[:] = 0
-        work.before[:] = 0
         how = work.memory[work.how :][: 3 * epoch.HOW].reshape(3, -1)
         if update is None:
             kind, once = epoch.SHRINK, shrink * np.eye(2)

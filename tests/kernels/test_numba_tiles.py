@@ -53,8 +53,13 @@ def transpose(memory, x, x_row, out, out_row):
 
 
 @njit
-def list_used(used, but, columns, first):
-    return tiles.list_used(used, but, columns, first)
+def list_used(used, columns, first):
+    return tiles.list_used(used, columns, first)
+
+
+@njit
+def list_coming(used, seen, number, columns, missed):
+    return tiles.list_coming(used, seen, number, columns, missed)
 
 
 FORWARD, UPDATE = {PANEL: forward_wide, 1: forward_narrow}, {PANEL: update_wide, 1: update_narrow}
@@ -192,23 +197,41 @@ patterns = st.integers(1, 6).flatmap(
 )
 
 
-@given(patterns, st.integers(0, 40), st.integers(0, 2**32))
-@example(bytes(64), 0, 0)
-@example(bytes(128), 0, 1)
-@example(bytes([255]) * 192, 7, 2)
-@example(bytes([0] * 63 + [128]), 1, 3)
+@given(patterns, st.integers(0, 40))
+@example(bytes(64), 0)
+@example(bytes(128), 0)
+@example(bytes([255]) * 192, 7)
+@example(bytes([0] * 63 + [128]), 1)
 @settings(derandomize=True, max_examples=100, deadline=None)
-def test_what_is_used_is_listed(pattern, first, seed):
+def test_what_is_used_is_listed(pattern, first):
     used = np.frombuffer(pattern, np.uint8).copy()
-    but = np.random.default_rng(seed).choice([0, 0, 1, 128], used.size).astype(np.uint8)
     columns = np.full(first + used.size + 40, -7, np.int32)
-    count = list_used(used, but, columns, first)
-    places = np.flatnonzero((used != 0) & (but == 0))
+    count = list_used(used, columns, first)
+    places = np.flatnonzero(used)
     assert count == places.size
     np.testing.assert_array_equal(columns[first : first + count], places)
     np.testing.assert_array_equal(columns[:first], -7)
     np.testing.assert_array_equal(columns[first + count + 16 :], -7)
     np.testing.assert_array_equal(used, np.frombuffer(pattern, np.uint8))
+
+
+@given(patterns, st.integers(0, 3), st.integers(0, 2**32))
+@example(bytes([255]) * 128, 2, 0)
+@example(bytes(64), 2, 0)
+@settings(derandomize=True, max_examples=100, deadline=None)
+def test_who_comes_is_listed_with_what_it_has_missed(pattern, number, seed):
+    used = np.frombuffer(pattern, np.uint8).copy()
+    seen = np.random.default_rng(seed).integers(0, number + 1, used.size, dtype=np.int32)
+    before = seen.copy()
+    columns, missed = np.full((2, used.size + 40), -7, np.int32)
+    count = list_coming(used, seen, number, columns, missed)
+    places = np.flatnonzero((used != 0) & (before < number))
+    assert count == places.size
+    np.testing.assert_array_equal(columns[:count], places)
+    np.testing.assert_array_equal(missed[:count], number - before[places])
+    np.testing.assert_array_equal(columns[count + 16 :], -7)
+    np.testing.assert_array_equal(missed[count + 16 :], -7)
+    np.testing.assert_array_equal(seen, np.where(used != 0, number + 1, before))
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="only where there is x86")
