@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from time import sleep
+from time import perf_counter, process_time, sleep
 from typing import Any, NamedTuple
 
 from fastnn.backends.registry import AUTO, anothers_code, device, reasons
@@ -25,9 +25,10 @@ __all__ = ["Choice", "choose"]
 
 # Seconds of timing a step, about; and mini-batches of the data that are enough for that.
 SECONDS, MINI_BATCHES = 0.02, 64
-# Seconds before the first: so long BLAS's threads look out for more work after they have had some,
-# and take a processor from a device with threads of its own.
-REST = 0.11
+# BLAS's threads look out for more work for a while after they have had some, and would take a
+# processor from a device with threads of its own: so long they are waited for at the most, with a
+# look at them so often, in seconds.
+REST, LOOK = 0.15, 0.005
 # What bears on speed, of all that is installed.
 PACKAGES = ("cupy-cuda12x", "cupy-cuda13x", "fastnn-mlp", "numba", "numpy", "scipy")
 
@@ -99,11 +100,11 @@ def choose(
     rates, failed = _kept(path), dict[str, str]()
     if rates is None:
         rates = {}
-        sleep(REST)
         some = Dataset(
             *(rows[: MINI_BATCHES * batch_size] for rows in (train_set.x, train_set.labels))
         )
         for name in [name for name, reason in away.items() if reason is None]:
+            _rest()
             try:
                 with anothers_code(name):
                     tried = Network(sizes, **network, device=device(name))
@@ -125,6 +126,16 @@ def choose(
     why = "; ".join([", ".join(said), *(f"{name}: {_clause(absent[name])}" for name in absent)])
     own, plain = rates[best]["own"], rates[best]["plain"]
     return Choice(best, own >= plain, why)
+
+
+def _rest() -> None:
+    """Wait until no thread of this process works any more: until a sleep takes no processor."""
+    end = perf_counter() + REST
+    while perf_counter() < end:
+        before = process_time()
+        sleep(LOOK)
+        if process_time() - before < LOOK / 2:
+            return
 
 
 def _measured(

@@ -38,6 +38,23 @@ def clock(monkeypatch):
     return seconds, timed
 
 
+@pytest.mark.parametrize(("busy", "looks"), [(0, 1), (3, 4), (1000, 30)])
+def test_threads_that_still_work_are_waited_for_but_not_forever(busy, looks, monkeypatch):
+    """Busy ones take a processor during so many looks; of these there are 30 at the most."""
+    now, work, slept = [0.0], [0.0], []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        now[0] += seconds
+        work[0] += seconds if len(slept) <= busy else 0
+
+    monkeypatch.setattr(choosing, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(choosing, "process_time", lambda: work[0])
+    monkeypatch.setattr(choosing, "sleep", sleep)
+    choosing._rest()
+    assert len(slept) == pytest.approx(looks, abs=1 if looks == 30 else 0)
+
+
 def test_the_fastest_is_taken_and_the_line_says_what_each_came_to(clock):
     chosen = choose(SIZES, DATA, 10)
     assert (chosen.device, chosen.fused) == ("numba", True)
