@@ -340,6 +340,7 @@ def train(
     matched: bool,
     rate: float,
     kind: int,
+    number: int,
     work: Work,
     board: Array,
     rank: int,
@@ -349,9 +350,10 @@ def train(
 
     The output layer's delta is ``factor`` · (a - y), times σ′ unless activation and cost are
     ``matched``. All deltas are kept as what is added to the parameters, -rate / m times the text's.
+    ``number`` is that of the first mini-batch, since the weights of all columns were last settled.
     The threads of a team meet at the board.
     """
-    memory, layers, number = work.memory, work.layers, 0
+    memory, layers = work.memory, work.layers
     x, depth = layers[0].a_prev, layers.size
     mine = (1 + rank) * (work.columns.size // (1 + team))
     for first in range(start, stop, batch_size):
@@ -419,7 +421,11 @@ def train(
                     layer.b, 1, layer.w.columns, for_b, work.how + HOW, 0, 1,
                 )  # fmt: skip
         meet(board, team)
-    if kind != DESCEND:  # as if the next mini-batch used all columns
-        work.used[: inputs.shape[1]] = 1
-        meet(board, team)
-        _catch_up(work, layers[0].w, number, rank, team)
+
+
+@njit(**FLAGS)
+def settle(work: Work, number: int) -> None:
+    """Catch up with all columns of inputs, as if the number-th mini-batch used them all."""
+    layer = work.layers[0]
+    work.used[: layer.n_in] = 1
+    _catch_up(work, layer.w, number, 0, 1)

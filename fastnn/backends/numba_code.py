@@ -162,6 +162,7 @@ def _signatures(modules: Code, dtype: np.dtype[Any]) -> list[tuple[Any, list[tup
         (epoch.pack, [(flat, layer, matrix, vector)]),
         (epoch.unpack, [(flat, layer, out, flat)]),
         (epoch.train, [(kind, number, targets, order, whole, whole, whole, number, flag, number,
-                        whole, work, write(whole, 1), whole, whole) for kind in rows]),
+                        whole, whole, work, write(whole, 1), whole, whole) for kind in rows]),
+        (epoch.settle, [(work, whole)]),
     ]
     # fmt: on

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -73,6 +74,7 @@ class EpochStep:
         if plan.update is not None:
             beside = layout.size - begin
             layout.take(beside)
+        self._learned = slice(begin, layout.size)
         a_prev = layout.matrix(m, sizes[0])
         for place, layer, (n_in, n_out) in zip(layers, plan.layers, pairwise(sizes), strict=True):
             place["n_in"], place["n_out"] = n_in, n_out
@@ -106,15 +108,23 @@ class EpochStep:
             velocities["w"]["at"] += beside
             velocities["b"] += beside
             self._places.append((velocities, plan.update.kept_by_layer(0)))
+        # Since where the weights of unused columns wait, and what a call in the midst of an epoch
+        # left: up to where it trained, how, and what it gave back. Where the next one goes on, they
+        # go on waiting, so that how an epoch is cut into calls changes no bit.
+        self._since, self._left, self._given = 0, (-1, 0.0, 0.0), list[Array]()
 
     def __call__(self, order: Array, start: int, stop: int, rate: float, shrink: float) -> None:
         """Train on order[start:stop]; see :class:`fastnn.backends.base.Step`."""
         plan, work, epoch = self._plan, self._work, self._code.epoch
         board = self._code.team.new_board()
-        for places, arrays in self._places:
-            for place, (w, b) in zip(places, arrays, strict=True):
+        kind = self._kind(shrink)
+        if self._left != (start, rate, shrink) or not self._unchanged():
+            for place, w, b in self._parameters():
                 epoch.pack(work.memory, place, w, b)
-        kind = self._prepare(-(-(stop - start) // plan.batch_size), rate, shrink)
+            if kind != epoch.DESCEND:
+                self._prepare(-(-(plan.n - start) // plan.batch_size), rate, shrink)
+            self._since = start
+        number = (start - self._since) // plan.batch_size
 
         def train(rank: int) -> None:
             epoch.train(
@@ -129,44 +139,67 @@ class EpochStep:
                 plan.cost in MATCHED,
                 self._number(rate),
                 kind,
+                number,
                 work,
                 board,
                 rank,
                 self._team,
             )
 
+        self._left = (-1, 0.0, 0.0)
         try:
             together(self._team, train)
         except BaseException:  # Ctrl-C, before all of the team have begun
             self._code.team.abandon(board)
             raise
+        taken = -(-(stop - start) // plan.batch_size)
+        if plan.update is not None:
+            plan.update.taken += taken
+        waiting = None
+        if kind != epoch.DESCEND:
+            if stop < plan.n:
+                waiting = work.memory[self._learned].copy(), work.seen[0].copy()
+            epoch.settle(work, number + taken)
+        for place, w, b in self._parameters():
+            epoch.unpack(work.memory, place, w, b)
+        if waiting:
+            work.memory[self._learned], work.seen[0] = waiting
+            self._left = stop, rate, shrink
+            self._given = [each.copy() for _, w, b in self._parameters() for each in (w, b)]
+
+    def _parameters(self) -> Iterator[tuple[Any, Array, Array]]:
+        """Return each layer's places in memory, w and b; then those of its velocities."""
         for places, arrays in self._places:
             for place, (w, b) in zip(places, arrays, strict=True):
-                epoch.unpack(work.memory, place, w, b)
+                yield place, w, b
 
-    def _prepare(self, mini_batches: int, rate: float, shrink: float) -> Any:
-        """Write down by which numbers parameters are updated; return the kind of the update."""
+    def _unchanged(self) -> bool:
+        """Whether the parameters are those that the last call gave back."""
+        now = [each for _, w, b in self._parameters() for each in (w, b)]
+        return all(map(np.array_equal, now, self._given))
+
+    def _kind(self, shrink: float) -> Any:
+        epoch = self._code.epoch
+        if self._plan.update is not None:
+            return epoch.MOMENTUM
+        return epoch.DESCEND if shrink == 1 else epoch.SHRINK
+
+    def _prepare(self, mini_batches: int, rate: float, shrink: float) -> None:
+        """Write down by which numbers parameters are updated in so many mini-batches."""
         update, work, epoch = self._plan.update, self._work, self._code.epoch
-        if update is None and shrink == 1:
-            return epoch.DESCEND
         work.seen[:] = 0
         how = work.memory[work.how :][: 3 * epoch.HOW].reshape(3, -1)
         if update is None:
-            kind, once = epoch.SHRINK, shrink * np.eye(2)
+            once = shrink * np.eye(2)
             how[0, 0] = shrink
         else:
             # v ← μv - ηλ₂w - η∂C/∂w, w ← w + κv - ν(v before): κ = 1, ν = 0; by Nesterov 1 + μ, μ.
-            update.taken += mini_batches
             mu, decay = update.optimiser.momentum, rate * update.l2
             kappa, nu = (1 + mu, mu) if update.optimiser.nesterov else (1.0, 0.0)
-            kind, once = (
-                epoch.MOMENTUM,
-                np.array([[1 - kappa * decay, kappa * mu - nu], [-decay, mu]]),
-            )
+            once = np.array([[1 - kappa * decay, kappa * mu - nu], [-decay, mu]])
             how[:] = (mu, -decay, kappa, -nu), (mu, 0, kappa, -nu), (1, 0, kappa, -kappa)
         powers = _powers(once, mini_batches).ravel()
         work.memory[work.powers :][: powers.size] = powers
-        return kind
 
 
 def _powers(matrix: Array, highest: int) -> Array:
