@@ -40,6 +40,18 @@ def test_its_example_of_callbacks_goes_on_from_there(
     assert names["epochs"]
 
 
+def test_its_script_of_the_book_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (example,) = [block for block in BLOCKS if "fastnn.book" in block]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert re.search(r"^Epoch 9: \d+ / 360$", printed, re.MULTILINE)
+    assert re.search(r"^Accuracy on evaluation data: \d+ / 239$", printed, re.MULTILINE)
+    assert (tmp_path / "book.json").exists()
+
+
 def test_every_file_it_links_to_exists() -> None:
     links = re.findall(r"\]\(([^)#]+)\)", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
     assert links
