@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -62,6 +63,43 @@ class Dataset:
         raise ArgumentError(
             f"a set of samples is a Dataset or a pair (x, labels), not {type(value).__name__}"
         )
+
+    def split(self, size: float) -> tuple[Dataset, Dataset]:
+        """Return the set without its last samples, and those as a set, as for validation.
+
+        They are not drawn: of MNIST's 60,000 the last 10,000 are the book's validation data.
+
+        Parameters
+        ----------
+        size
+            How many, a whole number, or which part of all, above 0 and below 1.
+
+        Raises
+        ------
+        ArgumentError
+            If that is not at least one sample, and less than all.
+        DataError
+            If the last samples are of a class that none of the others is of.
+        """
+        n, count = len(self), size
+        if isinstance(size, Real) and 0 < size < 1:
+            count = max(1, round(size * n))
+        if isinstance(count, bool) or not isinstance(count, Integral) or not 0 < count < n:
+            raise ArgumentError(
+                f"what is split off is a part above 0 and below 1, such as 0.1, or a number of "
+                f"samples from 1 to {n - 1:,}, not {size!r}"
+            )
+        first, last = (
+            Dataset(self.x[piece], self.labels[piece])
+            for piece in (slice(n - int(count)), slice(n - int(count), n))
+        )
+        missing = np.setdiff1d(last.labels, first.labels)
+        if missing.size:
+            raise DataError(
+                f"some of the last {len(last):,} samples are of class {missing[0]}, and none of "
+                "the others is: put them in a random order first"
+            )
+        return first, last
 
     def __len__(self) -> int:
         return len(self.x)

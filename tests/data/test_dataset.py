@@ -154,3 +154,45 @@ def test_the_hash_is_of_type_shape_and_content():
     changed[3, 11] += 1
     others = [digest(changed), digest(x.astype(np.float32)), digest(x, (0, 1, 2, 1))]
     assert len({same, *others}) == 4
+
+
+# Splitting
+# ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "last"),
+    [(1, 1), (10, 10), (29, 29), (0.1, 3), (0.5, 15), (1e-9, 1), (np.int64(4), 4), (0.95, 28)],
+)
+def test_a_split_takes_each_sample_once_and_the_last_ones_for_validation(size, last):
+    x, labels = np.arange(60, dtype=np.uint8).reshape(30, 2), np.zeros(30, int)
+    labels[::2] = 1
+    rest, split = (
+        Dataset(x, labels).split(size) if last != 29 else Dataset(x, x[:, 0] * 0).split(29)
+    )
+    assert len(split) == last
+    np.testing.assert_array_equal(np.concatenate([rest.x, split.x]), x)
+    if last != 29:
+        np.testing.assert_array_equal(np.concatenate([rest.labels, split.labels]), labels)
+    assert np.shares_memory(rest.x, x)
+    assert np.shares_memory(split.x, x)
+
+
+def test_the_books_split_of_mnist():
+    x, labels = np.zeros((60_000, 1), np.uint8), np.arange(60_000) % 10
+    first, last = Dataset(x, labels).split(10_000)
+    assert (len(first), len(last)) == (50_000, 10_000)
+    np.testing.assert_array_equal(last.labels, labels[50_000:])
+
+
+@pytest.mark.parametrize(
+    "size", [0, -1, 30, 31, 0.0, 1.0, 1.5, 10.0, -0.1, 0.999, np.nan, np.inf, True, "0.1", None]
+)
+def test_a_split_that_cannot_be(size):
+    with pytest.raises(ArgumentError, match=r"such as 0\.1, or a number of samples from 1 to 29"):
+        Dataset(np.zeros((30, 2), np.uint8), np.zeros(30, int)).split(size)
+
+
+def test_a_split_of_samples_that_are_sorted_by_class_is_refused():
+    with pytest.raises(DataError, match="of class 2, and none of the others is: put them in a"):
+        Dataset(np.zeros((30, 2), np.uint8), np.arange(30) // 10).split(10)
