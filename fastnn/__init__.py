@@ -29,6 +29,14 @@ from fastnn.log import Log, read_log
 from fastnn.network import Network
 from fastnn.optimisers import SGD, Adam, AdamW
 from fastnn.profiling import Profile
+from fastnn.schedules import (
+    Constant,
+    CosineDecay,
+    ExponentialDecay,
+    InverseScaling,
+    ReduceOnPlateau,
+    StepDecay,
+)
 from fastnn.tensorboard import TensorBoard
 from fastnn.training import evaluate, train
 
@@ -38,6 +46,8 @@ __all__ = [
     "AdamW",
     "ArgumentError",
     "Choice",
+    "Constant",
+    "CosineDecay",
     "DataError",
     "Dataset",
     "Datasets",
@@ -46,15 +56,19 @@ __all__ = [
     "DeviceUnavailable",
     "Diverged",
     "Epoch",
+    "ExponentialDecay",
     "FastnnError",
     "History",
+    "InverseScaling",
     "Log",
     "ModelError",
     "Network",
     "OutputError",
     "Profile",
     "Progress",
+    "ReduceOnPlateau",
     "Score",
+    "StepDecay",
     "TensorBoard",
     "__version__",
     "choose",

@@ -58,12 +58,19 @@ class History:
         Why it was that one, in a sentence, if the device says so.
     epochs
         The finished epochs.
+    learning_rates
+        The rate η of each of them.
+    best_epoch
+        With ``patience``, the number of the epoch whose weights the network was given at the end:
+        the one with the highest accuracy on the validation set. None without, or before the first.
     """
 
     device: str
     step: str
     why: str = ""
     epochs: list[Epoch] = field(default_factory=list)
+    learning_rates: list[float] = field(default_factory=list)
+    best_epoch: int | None = None
 
     @property
     def samples_per_second(self) -> float | None:

@@ -32,9 +32,10 @@ from fastnn.inference import Samples
 from fastnn.network import Network
 from fastnn.optimisers import SGD, Optimiser, Update, optimiser_of
 from fastnn.profiling import EVALUATE, Profile
+from fastnn.schedules import Schedule, schedule_of
 from fastnn.threads import using
 
-__all__ = ["epoch_order", "evaluate", "fitting", "plan_for", "train"]
+__all__ = ["check_validated", "epoch_order", "evaluate", "fitting", "plan_for", "train"]
 
 LabelledSamples: TypeAlias = Dataset | tuple[ArrayLike, ArrayLike]
 
@@ -55,6 +56,8 @@ def train(
     l1: float = 0.0,
     l2: float = 0.0,
     clip_norm: float | None = None,
+    schedule: str | Schedule = "constant",
+    patience: int | None = None,
     seed: int = 0,
     shuffle: bool = True,
     fused: bool = True,
@@ -94,6 +97,15 @@ def train(
     clip_norm
         The gradient of a mini-batch, without the penalties, is shortened to that Euclidean length,
         above 0, where it is longer. Default None: it is not.
+    schedule
+        How η changes from epoch to epoch: a name, with parameters if wanted, such as "cosine" or
+        "step:10,0.5", or an object of :mod:`fastnn.schedules` such as :class:`fastnn.StepDecay`,
+        which may have a warm-up. Default "constant".
+    patience
+        The book's "no improvement in n": training ends after so many epochs in a row, 1 or more,
+        whose accuracy on the validation set is not above the best before. However it ends, the
+        network then has the weights of the best epoch, the first of equals. Default None: all
+        epochs are trained, and the last one's weights stay.
     seed
         Of the order. Epoch e's is a permutation drawn on the host from (seed, e): the same on every
         device.
@@ -119,7 +131,8 @@ def train(
     Raises
     ------
     ArgumentError
-        For a number out of its range, or a set whose outputs are too large for this machine.
+        For a number out of its range, a set whose outputs are too large for this machine, or if
+        there is no validation set where one is needed.
     DataError
         If a set does not fit the network.
     Diverged
@@ -134,6 +147,10 @@ def train(
     seed = whole_number("seed", seed, 0)
     if threads is not None:
         threads = whole_number("threads", threads, 1, MOST_THREADS)
+    schedule = schedule_of(schedule)
+    if patience is not None:
+        patience = whole_number("patience", patience, 1)
+    check_validated(schedule, patience, validation is not None)
     sets = {"train": fitting(network, "training", train_set)}
     for key, given in (("validation", validation), ("test", test)):
         if given is not None:
@@ -151,8 +168,7 @@ def train(
     plan = scorers["train"].plan(batch_size)
     l1, l2 = number_between("l1", l1, 0), number_between("l2", l2, 0)
     plan, decay = _descending(plan, network, optimiser, l1 / n, l2 / n, clip_norm)
-    shrink = 1 - rate * decay
-    if shrink <= 0:
+    if rate * decay >= 1:  # and no schedule raises it
         raise ArgumentError(
             f"at a learning rate of {rate:g} an l2 of {l2:g} shrinks the weights to nothing in one "
             f"mini-batch; their product must be below the number of samples, {n:,}"
@@ -167,17 +183,20 @@ def train(
         if profile is not None:
             step = stack.enter_context(profile.watching(backend, step))
         rounds = _Rounds(network, plan, step)
+        best = _Best(network)
         for number in range(1, epochs + 1):
+            eta = schedule.rate(rate, epochs, history.epochs)
             began = perf_counter()
             order = backend.asarray(epoch_order(n, seed, number if shuffle else None))
-            for done in rounds(order, rate, shrink):
+            for done in rounds(order, eta, 1 - eta * decay):
                 seconds = max(perf_counter() - began, 1e-9)  # on a coarse clock it could be 0
                 if on_call and _is_true(on_call(Progress(number, done, n, done / seconds))):
-                    _check_finite(network, {}, number, rate)
+                    _finite_parameters(network, {}, number, eta)
+                    best.put_back()
                     return history
             with profile.span(EVALUATE, backend) if profile is not None else nullcontext():
                 scores = {key: scorer() for key, scorer in scorers.items()}
-            _check_finite(network, scores, number, rate)
+            parameters = _finite_parameters(network, scores, number, eta)
             epoch = Epoch(
                 epoch=number,
                 seconds=seconds,
@@ -186,8 +205,15 @@ def train(
                 **{f"{key}_accuracy": score.accuracy for key, score in scores.items()},
             )
             history.epochs.append(epoch)
+            history.learning_rates.append(eta)
+            if patience is not None:
+                best.see(epoch, parameters)
+                history.best_epoch = best.epoch
             if on_epoch is not None and _is_true(on_epoch(epoch)):
-                return history
+                break
+            if number - best.epoch == patience:
+                break
+        best.put_back()
     return history
 
 
@@ -222,6 +248,19 @@ def evaluate(network: Network, data: LabelledSamples) -> Score:
     if not np.isfinite(score.cost):
         raise DataError("the cost is not a finite number: are the samples in their range?")
     return score
+
+
+def check_validated(schedule: Schedule, patience: int | None, there_is_one: bool) -> None:
+    """Raise an ArgumentError if a validation set is needed, and there is none.
+
+    The test set does not stand in for it: what was chosen by it, it can no longer judge.
+    """
+    if not there_is_one and (patience is not None or schedule.by_validation):
+        what = "patience" if patience is not None else f"the schedule {schedule.name!r}"
+        raise ArgumentError(
+            f"{what} goes by the accuracy on a validation set; give one, such as a tenth of the "
+            "training samples (--validation 0.1)"
+        )
 
 
 def _descending(
@@ -347,13 +386,40 @@ class _Rounds:
             yield stop
 
 
-def _check_finite(network: Network, scores: dict[str, Score], epoch: int, rate: float) -> None:
-    parameters = network.backend.to_numpy(network.buffer)
+class _Best:
+    """The epoch with the highest accuracy on the validation set, the first of equals."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._accuracy, self._parameters = -1.0, np.empty(0)
+        self.epoch = 0
+
+    def see(self, epoch: Epoch, parameters: NDArray[Any]) -> None:
+        """Keep the parameters, if it is that of all so far."""
+        assert epoch.validation_accuracy is not None
+        if epoch.validation_accuracy > self._accuracy:
+            self._accuracy, self._parameters = epoch.validation_accuracy, parameters
+            self.epoch = epoch.epoch
+
+    def put_back(self) -> None:
+        """Give the network its parameters, by a kernel that every device has: one row's gather."""
+        if self.epoch:
+            backend, row = self._network.backend, self._parameters[np.newaxis]
+            first = backend.asarray(np.zeros(1, np.int32))
+            (buffer,) = backend.views(self._network.buffer, [row.shape])
+            backend.gather(backend.asarray(row), first, 0, 1, 1.0, buffer)
+
+
+def _finite_parameters(
+    network: Network, scores: dict[str, Score], epoch: int, rate: float
+) -> NDArray[Any]:
+    """Return a copy of the parameters, or raise Diverged if they or the scores are not finite."""
+    parameters: NDArray[Any] = network.backend.to_numpy(network.buffer)
     if (
         np.isfinite([score.cost for score in scores.values()]).all()
         and np.isfinite(parameters).all()
     ):
-        return
+        return parameters
     raise Diverged(
         f"training diverged in epoch {epoch}: weights or costs grew beyond all numbers at a "
         f"learning rate of {rate:g}. Try a smaller one, such as {min(rate / 10, 0.5):g}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from functools import partial
 
 import click
@@ -38,6 +39,21 @@ def _rate(ctx: click.Context, param: click.Parameter, value: float | None) -> fl
         return positive_number("it", value)
     except ArgumentError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def _validation(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> int | float | None:
+    if value is None:
+        return None
+    if size := _whole(value):
+        return size
+    with suppress(ValueError):
+        if 0 < (part := float(value)) < 1:
+            return part
+    raise click.BadParameter(
+        f"{value!r} is neither a part, like 0.1, nor a number of samples, like 10000"
+    )
 
 
 def one_or_each(ctx: click.Context, param: click.Parameter, value: str) -> str | list[str]:
@@ -104,6 +120,12 @@ batch_size_option = option(
 )
 rate_option = click.option(
     "--learning-rate", "--eta", type=float, callback=_rate, help="η; 0.5, for adam and adamw 0.001."
+)
+validation_option = click.option(
+    "--validation",
+    metavar="PART|NUMBER",
+    callback=_validation,
+    help="Training samples to validate by instead, the last ones: 0.1 or 10000.",
 )
 network_option = option(
     "--network",

@@ -71,8 +71,11 @@ class Reporter:
     def epoch(self, epoch: Epoch) -> None:
         """Write the epoch's line, above the bar if there is one."""
         assert epoch.test_accuracy is not None
+        validation = ""
+        if epoch.validation_accuracy is not None:
+            validation = f"validation {percent(epoch.validation_accuracy)}   "
         line = (
-            f"{self._name(epoch.epoch)}   cost {epoch.train_cost:.4f}   "
+            f"{self._name(epoch.epoch)}   cost {epoch.train_cost:.4f}   {validation}"
             f"test {epoch.test_cost:.4f}, {percent(epoch.test_accuracy)}   "
             f"{epoch.samples_per_second:>9,.0f} samples/s"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +20,7 @@ from fastnn.cli.options import (
     option,
     quiet_option,
     rate_option,
+    validation_option,
 )
 from fastnn.cli.output import (
     INTERRUPTED,
@@ -36,14 +37,21 @@ from fastnn.cli.progress import Reporter, stopping_politely
 from fastnn.errors import OutputError
 
 if TYPE_CHECKING:
-    from fastnn.data import Datasets
+    from fastnn.data import Dataset, Datasets
     from fastnn.history import Epoch, History, Progress
     from fastnn.network import Network
     from fastnn.profiling import Profile
 
 
+FORMS = (
+    "constant, step:EVERY,FACTOR, exponential:FACTOR, cosine:FLOOR, inverse:POWER or "
+    "plateau:PATIENCE,FACTOR,FLOOR; the numbers may be left out"
+)
+
+
 @click.command()
 @data_option
+@validation_option
 @device_option
 @option("--precision", default="full", help="Of products: full, or tf32 on GPUs that have it.")
 @hidden_option
@@ -69,6 +77,18 @@ if TYPE_CHECKING:
 @option("--l1", type=float, default=0.0, help="λ of the penalty λ/n Σ|w|.")
 @option("--l2", type=float, default=0.0, help="λ of the penalty λ/2n Σw².")
 @click.option("--clip-norm", type=float, help="Shorten longer gradients to that length.")
+@option("--schedule", default="constant", help=f"Of the rate, by epoch: {FORMS}.")
+@option(
+    "--warm-up",
+    type=click.IntRange(0, MOST_EPOCHS),
+    default=0,
+    help="Epochs at first in which the rate grows.",
+)
+@click.option(
+    "--patience",
+    type=click.IntRange(1, MOST_EPOCHS),
+    help="Stop after so many epochs without a better validation accuracy; keep the best weights.",
+)
 @option("--seed", type=click.IntRange(min=0), default=0, help="Of the weights and the order.")
 @option("--shuffle/--no-shuffle", default=True, help="Another order every epoch.")
 @option("--fused/--no-fused", default=True, help="The device's own step, where it has one.")
@@ -99,6 +119,7 @@ if TYPE_CHECKING:
 @quiet_option
 def train(
     source: str | None,
+    validation: int | float | None,
     device: str,
     precision: str,
     hidden: list[int],
@@ -115,6 +136,9 @@ def train(
     l1: float,
     l2: float,
     clip_norm: float | None,
+    schedule: str,
+    warm_up: int,
+    patience: int | None,
     seed: int,
     shuffle: bool,
     fused: bool,
@@ -142,6 +166,8 @@ def train(
     from fastnn.initialisers import INITIALISERS
     from fastnn.model_file import check_writable
     from fastnn.profiling import check_trace
+    from fastnn.schedules import schedule_of
+    from fastnn.training import check_validated
 
     notes = Notes(quiet)
     by_default = source is None
@@ -151,6 +177,8 @@ def train(
     check_pair(cost, output)
     known_name("initialiser", init, INITIALISERS)
     descent = _descent(optimiser, momentum, nesterov, l1, l2, clip_norm)
+    rates = replace(schedule_of(schedule), warm_up=warm_up)
+    check_validated(rates, patience, validation is not None)
     with foreign_code():
         measured = device == "auto" and precision == "full"
         backend = None if measured else find_device(device, precision=precision)
@@ -167,13 +195,16 @@ def train(
         with foreign_code():
             records.to.append(TensorBoard(tensorboard))
     datasets = load_data(source, notes)
+    train_set, validation_set = datasets.train, None
+    if validation is not None:
+        train_set, validation_set = train_set.split(validation)
     sizes = [datasets.features, *hidden, datasets.classes]
     description: dict[str, Any] = {"activation": activation, "output": output, "cost": cost}
     why = ""
     if backend is None:
-        m = batch_size if batch_size is not None else len(datasets.train)
+        m = batch_size if batch_size is not None else len(train_set)
         with foreign_code():
-            chosen = choose(sizes, datasets.train, m, descent=descent, **description)
+            chosen = choose(sizes, train_set, m, descent=descent, **description)
             backend = find_device(chosen.device)
         fused, why = fused and chosen.fused, chosen.why
     network = Network(sizes, **description, init=init, seed=seed, device=backend)
@@ -184,12 +215,14 @@ def train(
             learning_rate if learning_rate is not None else descent["optimiser"].learning_rate
         ),
         **descent,
+        "schedule": rates,
+        "patience": patience,
         "seed": seed,
         "shuffle": shuffle,
         "fused": fused,
         "threads": threads,
     }
-    _introduce(notes, datasets, network, why)
+    _introduce(notes, datasets, validation_set, network, why)
     if log is not None and os.path.exists(log):
         notes.say(f"log      {log}: the epochs of this training are added to it")
     profile = Profile() if trace is not None else None
@@ -207,8 +240,9 @@ def train(
 
         history = run(
             network,
-            datasets.train,
+            train_set,
             test=datasets.test,
+            validation=validation_set,
             **settings,
             profile=profile,
             on_epoch=on_epoch,
@@ -221,6 +255,7 @@ def train(
         _show(notes, profile)
         write_whole(target, profile.trace().encode())
     if as_json:
+        settings["validation"] = 0 if validation_set is None else len(validation_set)
         _emit(history, datasets, network, settings, path if saved else None)
     elif saved:
         _summarise(history, path)
@@ -229,11 +264,13 @@ def train(
     if replaced and saved:
         notes.say(f"the model that was in {path} before is replaced")
     if interrupted:
-        notes.say(
-            f"interrupted; what is saved has learned a little more than epoch {len(history.epochs)}"
-            if saved
-            else "interrupted before the first epoch's end: nothing is saved"
-        )
+        if not saved:
+            what = " before the first epoch's end: nothing is saved"
+        elif history.best_epoch is not None:
+            what = f"; what is saved are the weights of epoch {history.best_epoch}"
+        else:
+            what = f"; what is saved has learned a little more than epoch {len(history.epochs)}"
+        notes.say(f"interrupted{what}")
         return INTERRUPTED
     if by_default:
         notes.say("\nThese were small digits. MNIST, the real ones: fastnn train --data mnist")
@@ -295,10 +332,14 @@ def _descent(
     }
 
 
-def _introduce(notes: Notes, datasets: Datasets, network: Network, why: str) -> None:
+def _introduce(
+    notes: Notes, datasets: Datasets, validation: Dataset | None, network: Network, why: str
+) -> None:
     shape = "-".join(map(str, network.sizes))
+    held_out = 0 if validation is None else len(validation)
+    validating = f", {held_out:,} validation" if held_out else ""
     notes.say(
-        f"data     {datasets.name}: {len(datasets.train):,} training and "
+        f"data     {datasets.name}: {len(datasets.train) - held_out:,} training{validating} and "
         f"{len(datasets.test):,} test samples of {datasets.features} numbers, "
         f"{datasets.classes} classes"
     )
@@ -322,10 +363,19 @@ def _accuracy(epoch: Epoch) -> float:
 
 
 def _summarise(history: History, path: str) -> None:
-    last, best = history.epochs[-1], max(history.epochs, key=_accuracy)
-    was_better = _accuracy(best) > _accuracy(last)
-    better = f", best {percent(_accuracy(best))} in epoch {best.epoch}" if was_better else ""
-    click.echo(f"test accuracy {percent(_accuracy(last))} after epoch {last.epoch}{better}")
+    last = history.epochs[-1]
+    if history.best_epoch is not None:
+        kept = history.epochs[history.best_epoch - 1]
+        assert kept.validation_accuracy is not None
+        click.echo(
+            f"test accuracy {percent(_accuracy(kept))} by the weights of epoch {kept.epoch} of "
+            f"{last.epoch}, the best in validation, {percent(kept.validation_accuracy)}"
+        )
+    else:
+        best = max(history.epochs, key=_accuracy)
+        was_better = _accuracy(best) > _accuracy(last)
+        better = f", best {percent(_accuracy(best))} in epoch {best.epoch}" if was_better else ""
+        click.echo(f"test accuracy {percent(_accuracy(last))} after epoch {last.epoch}{better}")
     click.echo(
         f"{history.samples_per_second:,.0f} samples/s (median), "
         f"{history.step} step on {history.device}"
@@ -340,8 +390,13 @@ def _emit(
     settings: dict[str, Any],
     path: str | None,
 ) -> None:
-    optimiser = settings["optimiser"]
-    settings = {**settings, "optimiser": {"name": optimiser.name, **asdict(optimiser)}}
+    settings = {
+        **settings,
+        **{
+            key: {"name": settings[key].name, **asdict(settings[key])}
+            for key in ("optimiser", "schedule")
+        },
+    }
     emit(
         "train",
         {
@@ -360,14 +415,18 @@ def _emit(
             "epochs": [
                 {
                     "epoch": epoch.epoch,
+                    "learning_rate": rate,
                     "seconds": epoch.seconds,
                     "samples_per_second": epoch.samples_per_second,
                     "train_cost": epoch.train_cost,
+                    "validation_cost": epoch.validation_cost,
+                    "validation_accuracy": epoch.validation_accuracy,
                     "test_cost": epoch.test_cost,
                     "test_accuracy": epoch.test_accuracy,
                 }
-                for epoch in history.epochs
+                for epoch, rate in zip(history.epochs, history.learning_rates, strict=True)
             ],
+            "best_epoch": history.best_epoch,
             "samples_per_second": history.samples_per_second,
             "model": path,
             "versions": versions(),

@@ -58,6 +58,19 @@ WRONG = [
     (2, "--l2 must be a number, 0 or more", "train --l2 inf"),
     (2, "shrinks the weights to nothing", "train --l2 1e9"),
     (2, "--clip-norm must be a number above 0", "train --clip-norm 0"),
+    (2, "Did you mean 'cosine'?", "train --schedule cosin"),
+    (2, "not of the form step:EVERY,FACTOR", "train --schedule step:10;0.5"),
+    (2, "every must be a whole number", "train --schedule step:0.5"),
+    (2, "factor must be a number", "train --schedule exponential:2"),
+    (2, "--validation 0.1", "train --schedule plateau"),
+    (2, "--validation 0.1", "train --patience 5"),
+    (2, "--patience", "train --validation 0.1 --patience 0"),
+    (2, "--warm-up", "train --warm-up -1"),
+    (2, "neither a part, like 0.1, nor a number", "train --validation 0"),
+    (2, "neither a part, like 0.1, nor a number", "train --validation 1.5"),
+    (2, "neither a part, like 0.1, nor a number", "train --validation tenth"),
+    (2, "neither a part, like 0.1, nor a number", "train --validation nan"),
+    (2, "a number of samples from 1 to 1,436", "train --validation 1437"),
     (2, "neither a size", "train --hidden 0"),
     (2, "neither a size", "train --hidden 16,-5"),
     (2, "--hidden", "train --hidden 16x16"),
@@ -103,7 +116,16 @@ def test_an_option_with_an_empty_value_is_not_the_default(run, data, option):
 
 
 @pytest.mark.parametrize(
-    "wrong", ["--cost crossentropy", "--eta nan", "--hidden 0", "--init x", "--output softmax"]
+    "wrong",
+    [
+        "--cost crossentropy",
+        "--eta nan",
+        "--hidden 0",
+        "--init x",
+        "--output softmax",
+        "--schedule x",
+        "--patience 3",
+    ],
 )
 def test_a_wrong_option_is_found_before_anything_is_downloaded(refused, monkeypatch, wrong):
     def download(*args):

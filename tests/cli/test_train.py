@@ -76,10 +76,13 @@ def test_the_defaults_are_those_of_the_text(run):
         "l1": 0.0,
         "l2": 0.0,
         "clip_norm": None,
+        "schedule": {"name": "constant", "warm_up": 0},
+        "patience": None,
         "seed": 0,
         "shuffle": True,
         "fused": True,
         "threads": None,
+        "validation": 0,
     }
     assert report["epochs"][-1]["test_accuracy"] >= 0.96
 
@@ -95,6 +98,7 @@ def test_its_json_has_exactly_this_shape(run, data):
         "network",
         "settings",
         "epochs",
+        "best_epoch",
         "samples_per_second",
         "model",
         "versions",
@@ -113,9 +117,12 @@ def test_its_json_has_exactly_this_shape(run, data):
     for epoch in report["epochs"]:
         assert list(epoch) == [
             "epoch",
+            "learning_rate",
             "seconds",
             "samples_per_second",
             "train_cost",
+            "validation_cost",
+            "validation_accuracy",
             "test_cost",
             "test_accuracy",
         ]
@@ -213,6 +220,24 @@ FLAGS = {
     "--l1 0.1": ({}, {"l1": 0.1}),
     "--l2 5": ({}, {"l2": 5.0}),
     "--clip-norm 0.1": ({}, {"clip_norm": 0.1}),
+    "--schedule step:1,0.1": ({}, {"schedule": fastnn.StepDecay(1, 0.1)}),
+    "--schedule exponential": ({}, {"schedule": fastnn.ExponentialDecay()}),
+    "--schedule cosine:0.01": ({}, {"schedule": fastnn.CosineDecay(0.01)}),
+    "--schedule inverse --l2 5": ({}, {"schedule": fastnn.InverseScaling(), "l2": 5.0}),
+    "--warm-up 1": ({}, {"schedule": fastnn.Constant(warm_up=1)}),
+    "--schedule cosine --warm-up 1 --momentum 0.5": (
+        {},
+        {"schedule": fastnn.CosineDecay(warm_up=1), "optimiser": fastnn.SGD(0.5)},
+    ),
+    "--validation 13": ({}, {"validation": 13}),
+    "--validation 0.2 --epochs 9 --schedule plateau:1,0.1": (
+        {},
+        {"validation": 13, "epochs": 9, "schedule": fastnn.ReduceOnPlateau(1, 0.1)},
+    ),
+    "--validation 0.2 --epochs 9 --patience 2": (
+        {},
+        {"validation": 13, "epochs": 9, "patience": 2},
+    ),
 }
 
 
@@ -246,23 +271,53 @@ def test_a_flag_does_what_it_does_in_the_library(run, data, flags):
         "l1": 0.0,
         "l2": 0.0,
         "clip_norm": None,
+        "schedule": fastnn.Constant(),
+        "patience": None,
         "seed": 0,
         "shuffle": True,
         "fused": True,
         "threads": None,
+        "validation": 0,
         **settings,
     }
-    optimiser = settings["optimiser"]
-    said = {"optimiser": {"name": optimiser.name, **dataclasses.asdict(optimiser)}}
+    said = {
+        key: {"name": settings[key].name, **dataclasses.asdict(settings[key])}
+        for key in ("optimiser", "schedule")
+    }
     assert report["settings"] == settings | said
 
     del network["hidden"]
     made = fastnn.Network(sizes, **network)
+    if size := settings.pop("validation"):
+        train_set, settings["validation"] = train_set.split(size)
     history = fastnn.train(made, train_set, test=test_set, **settings)
     costs = [(epoch.train_cost, epoch.test_cost) for epoch in history.epochs]
     assert [(epoch["train_cost"], epoch["test_cost"]) for epoch in report["epochs"]] == costs
+    assert [epoch["learning_rate"] for epoch in report["epochs"]] == history.learning_rates
+    assert [epoch["validation_accuracy"] for epoch in report["epochs"]] == [
+        epoch.validation_accuracy for epoch in history.epochs
+    ]
+    assert report["best_epoch"] == history.best_epoch
+    saved = fastnn.Network.load(report["model"])
+    for ours, theirs in zip(saved.weights, made.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
     without = run("train", "--data", data, "--epochs", 2, "--json").json
     assert [epoch["train_cost"] for epoch in without["epochs"]] != [cost for cost, _ in costs]
+
+
+def test_the_best_weights_are_saved_and_it_says_which_they_are(run):
+    args = "train --validation 0.1 --patience 2 --epochs 40 --save best.safetensors"
+    result = run(*args.split())
+    said = re.match(
+        r"test accuracy (\S+) % by the weights of epoch (\d+) of (\d+), the best in validation, "
+        r"(\S+) %",
+        result.out,
+    )
+    assert int(said[3]) == int(said[2]) + 2 < 40
+    for told in ("1,293 training, 144 validation and 360 test", f"validation {said[4]} %"):
+        assert told in result.err
+    evaluated = run("evaluate", "best.safetensors", "--json").json
+    assert 100 * evaluated["accuracy"] == pytest.approx(float(said[1]), abs=0.006)
 
 
 def test_the_number_of_threads_changes_no_weight(run, data):
@@ -341,7 +396,8 @@ def test_help_names_every_option_and_loads_little(run_process):
     result = run_process("train", "--help", prepare=listing)
     assert result.code == 0
     options = (
-        "data device hidden activation output cost init epochs batch-size learning-rate eta seed "
+        "data validation device hidden activation output cost init epochs batch-size learning-rate "
+        "eta schedule warm-up patience seed "
         "no-shuffle no-fused profile log tensorboard save json quiet"
     )
     for option in options.split():
