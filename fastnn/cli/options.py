@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import click
 
-from fastnn.checks import positive_number
+from fastnn.checks import MOST_THREADS, positive_number
 from fastnn.errors import ArgumentError
 
 
@@ -56,7 +58,7 @@ def _validation(
     )
 
 
-def one_or_each(ctx: click.Context, param: click.Parameter, value: str) -> str | list[str]:
+def _one_or_each(ctx: click.Context, param: click.Parameter, value: str) -> str | list[str]:
     """Read a value, or several with commas between."""
     return _split(value) if "," in value else value
 
@@ -133,4 +135,52 @@ network_option = option(
     default="784-30-10",
     callback=_sizes,
     help="Units of every layer, input first.",
+)
+
+
+def _together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return the decorator that gives a command all of them, in that order."""
+
+    def decorate(command: Any) -> Any:
+        for each in reversed(options):
+            command = each(command)
+        return command
+
+    return decorate
+
+
+# What a network is and where it is, what descends its cost, and by which step: see cli.building.
+shape_options = _together(
+    device_option,
+    option("--precision", default="full", help="Of products: full, or tf32 on GPUs that have it."),
+    hidden_option,
+    option(
+        "--activation",
+        default="sigmoid",
+        callback=_one_or_each,
+        help="Of the hidden layers, one or one each: sigmoid, tanh, relu, leaky-relu, identity.",
+    ),
+    option("--output", default="sigmoid", help="Of the output layer: one of those, or softmax."),
+    option(
+        "--cost",
+        default="cross-entropy",
+        help="quadratic, squared-error, cross-entropy or log-likelihood.",
+    ),
+    option("--init", default="scaled", help="scaled, normal, glorot or he."),
+)
+descent_options = _together(
+    option("--optimiser", default="sgd", help="sgd, adam or adamw."),
+    option("--momentum", type=float, default=0.0, help="Of sgd: 0 to below 1, such as 0.9."),
+    option("--nesterov", is_flag=True, help="Let the momentum look ahead."),
+    option("--l1", type=float, default=0.0, help="λ of the penalty λ/n Σ|w|."),
+    option("--l2", type=float, default=0.0, help="λ of the penalty λ/2n Σw²."),
+    click.option("--clip-norm", type=float, help="Shorten longer gradients to that length."),
+)
+step_options = _together(
+    option("--fused/--no-fused", default=True, help="The device's own step, where it has one."),
+    option(
+        "--threads",
+        type=click.IntRange(1, MOST_THREADS),
+        help="Of a device on the CPU; by default as many as pay for the network's size.",
+    ),
 )

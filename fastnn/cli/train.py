@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastnn.checks import MOST_EPOCHS, MOST_THREADS
+from fastnn.checks import MOST_EPOCHS
+from fastnn.cli.building import Blueprint, descent_of
 from fastnn.cli.options import (
     batch_size_option,
     data_option,
-    device_option,
-    hidden_option,
+    descent_options,
     json_option,
-    one_or_each,
     option,
     quiet_option,
     rate_option,
+    shape_options,
+    step_options,
     validation_option,
 )
 from fastnn.cli.output import (
@@ -52,31 +53,11 @@ FORMS = (
 @click.command()
 @data_option
 @validation_option
-@device_option
-@option("--precision", default="full", help="Of products: full, or tf32 on GPUs that have it.")
-@hidden_option
-@option(
-    "--activation",
-    default="sigmoid",
-    callback=one_or_each,
-    help="Of the hidden layers, one or one each: sigmoid, tanh, relu, leaky-relu, identity.",
-)
-@option("--output", default="sigmoid", help="Of the output layer: one of those, or softmax.")
-@option(
-    "--cost",
-    default="cross-entropy",
-    help="quadratic, squared-error, cross-entropy or log-likelihood.",
-)
-@option("--init", default="scaled", help="scaled, normal, glorot or he.")
+@shape_options
 @option("--epochs", type=click.IntRange(1, MOST_EPOCHS), default=30)
 @batch_size_option
 @rate_option
-@option("--optimiser", default="sgd", help="sgd, adam or adamw.")
-@option("--momentum", type=float, default=0.0, help="Of sgd: 0 to below 1, such as 0.9.")
-@option("--nesterov", is_flag=True, help="Let the momentum look ahead.")
-@option("--l1", type=float, default=0.0, help="λ of the penalty λ/n Σ|w|.")
-@option("--l2", type=float, default=0.0, help="λ of the penalty λ/2n Σw².")
-@click.option("--clip-norm", type=float, help="Shorten longer gradients to that length.")
+@descent_options
 @option("--schedule", default="constant", help=f"Of the rate, by epoch: {FORMS}.")
 @option(
     "--warm-up",
@@ -91,12 +72,7 @@ FORMS = (
 )
 @option("--seed", type=click.IntRange(min=0), default=0, help="Of the weights and the order.")
 @option("--shuffle/--no-shuffle", default=True, help="Another order every epoch.")
-@option("--fused/--no-fused", default=True, help="The device's own step, where it has one.")
-@option(
-    "--threads",
-    type=click.IntRange(1, MOST_THREADS),
-    help="Of a device on the CPU; by default as many as pay for the network's size.",
-)
+@step_options
 @click.option(
     "--profile",
     "trace",
@@ -155,15 +131,9 @@ def train(
     Without options: 30 hidden units learn scikit-learn's handwritten digits in a few seconds,
     off-line.
     """
-    from fastnn import Log, Network, Profile, TensorBoard
-    from fastnn import device as find_device
+    from fastnn import Log, Profile, TensorBoard
     from fastnn import train as run
-    from fastnn.activations import layer_activations
     from fastnn.cache import write_whole
-    from fastnn.choosing import choose
-    from fastnn.costs import check_pair
-    from fastnn.errors import known_name
-    from fastnn.initialisers import INITIALISERS
     from fastnn.model_file import check_writable
     from fastnn.profiling import check_trace
     from fastnn.schedules import schedule_of
@@ -173,15 +143,10 @@ def train(
     by_default = source is None
     source = source if source is not None else "digits"
     # What can be refused is refused before the work.
-    layer_activations(activation, output, len(hidden))
-    check_pair(cost, output)
-    known_name("initialiser", init, INITIALISERS)
-    descent = _descent(optimiser, momentum, nesterov, l1, l2, clip_norm)
+    blueprint = Blueprint(device, precision, hidden, activation, output, cost, init, seed)
+    descent = descent_of(optimiser, momentum, nesterov, l1, l2, clip_norm)
     rates = replace(schedule_of(schedule), warm_up=warm_up)
     check_validated(rates, patience, validation is not None)
-    with foreign_code():
-        measured = device == "auto" and precision == "full"
-        backend = None if measured else find_device(device, precision=precision)
     path = path if path is not None else _default_path(source)
     _check_distinct(
         {"--save": path, "--log": log, "--tensorboard": tensorboard, "--profile": trace}
@@ -198,16 +163,7 @@ def train(
     train_set, validation_set = datasets.train, None
     if validation is not None:
         train_set, validation_set = train_set.split(validation)
-    sizes = [datasets.features, *hidden, datasets.classes]
-    description: dict[str, Any] = {"activation": activation, "output": output, "cost": cost}
-    why = ""
-    if backend is None:
-        m = batch_size if batch_size is not None else len(train_set)
-        with foreign_code():
-            chosen = choose(sizes, train_set, m, descent=descent, **description)
-            backend = find_device(chosen.device)
-        fused, why = fused and chosen.fused, chosen.why
-    network = Network(sizes, **description, init=init, seed=seed, device=backend)
+    network, own, why = blueprint.network(datasets, train_set, batch_size, descent)
     settings: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -219,7 +175,7 @@ def train(
         "patience": patience,
         "seed": seed,
         "shuffle": shuffle,
-        "fused": fused,
+        "fused": fused and own,
         "threads": threads,
     }
     _introduce(notes, datasets, validation_set, network, why)
@@ -309,27 +265,6 @@ def _check_distinct(outputs: dict[str, str | None]) -> None:
 def _default_path(source: str) -> str:
     name = os.path.splitext(os.path.basename(os.path.realpath(source)))[0]
     return f"fastnn-{name}.safetensors"
-
-
-def _descent(
-    name: str, momentum: float, nesterov: bool, l1: float, l2: float, clip_norm: float | None
-) -> dict[str, Any]:
-    """Return what :func:`fastnn.train` takes of these."""
-    from fastnn.checks import number_between, positive_number
-    from fastnn.errors import ArgumentError
-    from fastnn.optimisers import SGD, optimiser_of
-
-    optimiser = optimiser_of(name)
-    if name == SGD.name:
-        optimiser = SGD(momentum, nesterov)
-    elif momentum or nesterov:
-        raise ArgumentError(f"--momentum and --nesterov are of sgd; {name} has its own")
-    return {
-        "optimiser": optimiser,
-        "l1": number_between("--l1", l1, 0),
-        "l2": number_between("--l2", l2, 0),
-        "clip_norm": None if clip_norm is None else positive_number("--clip-norm", clip_norm),
-    }
 
 
 def _introduce(
