@@ -29,6 +29,7 @@ from fastnn.log import Log, read_log
 from fastnn.network import Network
 from fastnn.optimisers import SGD, Adam, AdamW
 from fastnn.profiling import Profile
+from fastnn.range_test import RangeTest, range_test
 from fastnn.schedules import (
     Constant,
     CosineDecay,
@@ -66,6 +67,7 @@ __all__ = [
     "OutputError",
     "Profile",
     "Progress",
+    "RangeTest",
     "ReduceOnPlateau",
     "Score",
     "StepDecay",
@@ -76,6 +78,7 @@ __all__ = [
     "devices",
     "evaluate",
     "load_dataset",
+    "range_test",
     "read_log",
     "synthetic",
     "train",

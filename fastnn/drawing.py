@@ -1,4 +1,4 @@
-"""Pictures of what a network has learned, from the numbers of :mod:`fastnn.inspecting`.
+"""Pictures of what a network has learned, from the numbers of :mod:`fastnn.inspecting`, and more.
 
 Each function returns a matplotlib ``Figure``; :func:`png` makes the bytes of a file of it. Samples
 whose number of pixels is a square are shown as images, others as one row of stripes. They need
@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from fastnn.errors import ArgumentError
 from fastnn.history import Epoch
 from fastnn.inspecting import SURE, Mistake
+from fastnn.range_test import RangeTest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,9 +29,11 @@ __all__ = [
     "activations",
     "confusion",
     "curves",
+    "is_picture",
     "mistakes",
     "noise",
     "png",
+    "rates",
     "saliency",
     "sensitivity",
     "weights",
@@ -38,7 +42,7 @@ __all__ = [
 Array = NDArray[Any]
 
 # Stands in the head of every PNG of ours.
-MARK = b"tEXtSoftware\0fastnn inspect"
+MARK = b"tEXtSoftware\0fastnn"
 
 MOST_UNITS = 100  # of a layer whose weights are shown
 MOST_MISTAKES = 20
@@ -283,6 +287,31 @@ def noise(x: Array, outputs: Array, of_samples: Array) -> Figure:
         "it has to say something: that there are other things than its classes it never learned",
     )
     return figure
+
+
+def rates(test: RangeTest) -> Figure:
+    """Draw a range test: the cost after some mini-batches at each rate, and the suggestion."""
+    figure = _figure(7, 4.2)
+    axes = figure.add_subplot()
+    axes.plot(test.rates, test.costs, "C0.-", label="cost of samples of the training set")
+    axes.axhline(test.start, color="0.6", linestyle=":", label="before training")
+    if test.suggestion is not None:
+        label = f"suggested: {test.suggestion:.2g}"
+        axes.axvline(test.suggestion, color="C1", label=label)
+    axes.set_xscale("log")
+    axes.set_ylim(0, 1.5 * max(test.start, min(test.costs, default=test.start)))
+    axes.set_xlabel("learning rate η")
+    axes.set_ylabel("cost")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    _headline(figure, "Which learning rate", "one training, in which the rate grows")
+    return figure
+
+
+def is_picture(path: Path) -> bool:
+    """Return whether a file is a picture that :func:`png` made."""
+    with path.open("rb") as file:
+        return MARK in file.read(1024)
 
 
 def png(figure: Figure) -> bytes:

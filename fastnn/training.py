@@ -35,7 +35,19 @@ from fastnn.profiling import EVALUATE, Profile
 from fastnn.schedules import Schedule, schedule_of
 from fastnn.threads import using
 
-__all__ = ["check_validated", "epoch_order", "evaluate", "fitting", "plan_for", "train"]
+__all__ = [
+    "LabelledSamples",
+    "Scorer",
+    "batch_size_of",
+    "check_network",
+    "check_validated",
+    "descent_for",
+    "epoch_order",
+    "evaluate",
+    "fitting",
+    "plan_for",
+    "train",
+]
 
 LabelledSamples: TypeAlias = Dataset | tuple[ArrayLike, ArrayLike]
 
@@ -138,7 +150,7 @@ def train(
     Diverged
         If after an epoch, or where it is ended, the parameters or a cost are not finite.
     """
-    _check_network(network)
+    check_network(network)
     epochs = whole_number("epochs", epochs, 1, MOST_EPOCHS)
     optimiser = optimiser_of(optimiser)
     rate = optimiser.learning_rate
@@ -156,15 +168,9 @@ def train(
         if given is not None:
             sets[key] = fitting(network, key, given)
     n = len(sets["train"])
-    batch_size = n if batch_size is None else whole_number("batch_size", batch_size, 1)
-    if batch_size > n:
-        raise ArgumentError(
-            f"a batch size of {batch_size} is more than the {n} training samples; "
-            "None (--batch-size full) takes all of them"
-        )
-
+    batch_size = batch_size_of(batch_size, n)
     backend = network.backend
-    scorers = {key: _Scorer(network, data) for key, data in sets.items()}
+    scorers = {key: Scorer(network, data) for key, data in sets.items()}
     plan = scorers["train"].plan(batch_size)
     l1, l2 = number_between("l1", l1, 0), number_between("l2", l2, 0)
     plan, decay = _descending(plan, network, optimiser, l1 / n, l2 / n, clip_norm)
@@ -242,9 +248,9 @@ def evaluate(network: Network, data: LabelledSamples) -> Score:
     DataError
         If the set does not fit the network, or the cost is beyond all numbers.
     """
-    _check_network(network)
+    check_network(network)
     with np.errstate(over="ignore", invalid="ignore"):
-        score = _Scorer(network, fitting(network, "given", data))()
+        score = Scorer(network, fitting(network, "given", data))()
     if not np.isfinite(score.cost):
         raise DataError("the cost is not a finite number: are the samples in their range?")
     return score
@@ -280,7 +286,7 @@ def _descending(
     return replace(plan, update=Update(*given, l1, within, most)), beside
 
 
-def plan_for(
+def descent_for(
     network: Network,
     data: Dataset,
     batch_size: int,
@@ -289,14 +295,24 @@ def plan_for(
     l1: float = 0.0,
     l2: float = 0.0,
     clip_norm: float | None = None,
-) -> Plan:
-    """Return what a step needs to train a network on a set that fits it; see :func:`train`."""
-    plan = _Scorer(network, fitting(network, "training", data)).plan(batch_size)
-    optimiser, n = optimiser_of(optimiser), len(data)
-    return _descending(plan, network, optimiser, l1 / n, l2 / n, clip_norm)[0]
+) -> tuple[Plan, float]:
+    """Return what a step needs to train a network on a set, and the decay beside it.
+
+    A mini-batch at the rate η is to shrink the weights by 1 - η · decay; see :func:`train`.
+    """
+    data, optimiser = fitting(network, "training", data), optimiser_of(optimiser)
+    n = len(data)
+    l1, l2 = number_between("l1", l1, 0), number_between("l2", l2, 0)
+    plan = Scorer(network, data).plan(batch_size)
+    return _descending(plan, network, optimiser, l1 / n, l2 / n, clip_norm)
 
 
-class _Scorer:
+def plan_for(network: Network, data: Dataset, batch_size: int, **descent: Any) -> Plan:
+    """Return what a step needs to train a network on a set, as :func:`descent_for` does."""
+    return descent_for(network, data, batch_size, **descent)[0]
+
+
+class Scorer:
     """A labelled set on the network's device, to be measured again and again."""
 
     def __init__(self, network: Network, data: Dataset) -> None:
@@ -321,6 +337,7 @@ class _Scorer:
         )
 
     def __call__(self) -> Score:
+        """Return the score of the network as it is now."""
         outputs = self.samples.outputs(self._network.layers)
         return Score(
             cost=mean_cost(self._network.cost, outputs, self.targets),
@@ -328,7 +345,19 @@ class _Scorer:
         )
 
 
-def _check_network(network: object) -> None:
+def batch_size_of(given: int | None, n: int) -> int:
+    """Return a number of samples in a mini-batch, all n for None, or raise an ArgumentError."""
+    batch_size = n if given is None else whole_number("batch_size", given, 1)
+    if batch_size > n:
+        raise ArgumentError(
+            f"a batch size of {batch_size} is more than the {n} training samples; "
+            "None (--batch-size full) takes all of them"
+        )
+    return batch_size
+
+
+def check_network(network: object) -> None:
+    """Raise an ArgumentError if it is none."""
     if not isinstance(network, Network):
         raise ArgumentError(f"network must be a fastnn.Network, not {type(network).__name__}")
 

@@ -45,7 +45,7 @@ LAYERS = [
     ["fastnn.history", "fastnn.profiling"],
     ["fastnn.log", "fastnn.schedules", "fastnn.tensorboard"],
     ["fastnn.training"],
-    ["fastnn.comparing", "fastnn.inspecting", "fastnn.trial"],
+    ["fastnn.comparing", "fastnn.inspecting", "fastnn.range_test", "fastnn.trial"],
     ["fastnn.choosing", "fastnn.drawing", "fastnn.measuring"],
     ["fastnn.book"],
     ["fastnn.testing"],

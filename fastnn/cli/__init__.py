@@ -16,6 +16,7 @@ from fastnn.cli.compare import compare
 from fastnn.cli.data import data
 from fastnn.cli.devices import devices
 from fastnn.cli.inspect import inspect
+from fastnn.cli.lr_find import lr_find
 from fastnn.cli.model import evaluate, predict
 from fastnn.cli.output import INTERRUPTED, Group, printable
 from fastnn.cli.train import train
@@ -33,7 +34,7 @@ def cli() -> None:
     """
 
 
-for command in (train, evaluate, predict, inspect, devices, bench, compare, data):
+for command in (train, lr_find, evaluate, predict, inspect, devices, bench, compare, data):
     cli.add_command(command)
 
 

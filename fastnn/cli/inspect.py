@@ -224,7 +224,7 @@ def _chosen(test: Dataset, sample: int | None, digit: int | None) -> int:
 
 def _checked(path: str) -> Path:
     """Return a folder if our pictures can be written there, and would destroy nothing else."""
-    from fastnn.drawing import MARK
+    from fastnn.drawing import is_picture
 
     folder = Path(path)
     try:
@@ -236,7 +236,7 @@ def _checked(path: str) -> Path:
         if not os.access(there, os.W_OK | os.X_OK):
             raise OutputError(f"cannot write into {path}: {there} is write-protected")
         for picture in (folder / name for name in PICTURES):
-            if picture.exists() and not (picture.is_file() and MARK in _head(picture)):
+            if picture.exists() and not (picture.is_file() and is_picture(picture)):
                 raise OutputError(
                     f"cannot write {picture}: it holds something other than a picture of ours; "
                     "name another folder by --out"
@@ -247,8 +247,3 @@ def _checked(path: str) -> Path:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise OutputError(f"cannot write into {path}: {reason}") from error
     return folder
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(1024)

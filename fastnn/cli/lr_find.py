@@ -1,0 +1,118 @@
+"""``fastnn lr-find``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fastnn.cli.building import Blueprint, descent_of
+from fastnn.cli.options import (
+    batch_size_option,
+    data_option,
+    descent_options,
+    json_option,
+    option,
+    quiet_option,
+    shape_options,
+    step_options,
+)
+from fastnn.cli.output import Notes, describe_data, describe_device, emit, load_data
+
+if TYPE_CHECKING:
+    from fastnn.range_test import RangeTest
+
+EVERY = 5  # rates, of the twenty in a decade, have a line
+WIDTH = 50  # columns of the longest bar
+
+
+@click.command("lr-find")
+@data_option
+@shape_options
+@batch_size_option
+@descent_options
+@option("--seed", type=click.IntRange(min=0), default=0, help="Of the weights and the order.")
+@step_options
+@click.option("--plot", type=click.Path(), help="A PNG of the curve. Needs the extra plot.")
+@json_option
+@quiet_option
+def lr_find(
+    source: str | None,
+    device: str,
+    precision: str,
+    hidden: list[int],
+    activation: str | list[str],
+    output: str,
+    cost: str,
+    init: str,
+    batch_size: int | None,
+    optimiser: str,
+    momentum: float,
+    nesterov: bool,
+    l1: float,
+    l2: float,
+    clip_norm: float | None,
+    seed: int,
+    fused: bool,
+    threads: int | None,
+    plot: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Find a learning rate: train a while at rates that grow from tiny to too large.
+
+    Takes the options that `fastnn train` is to be given, and saves no network. Ends with 1 if no
+    rate lowers the cost.
+    """
+    from fastnn import drawing, range_test
+    from fastnn.cache import write_whole
+    from fastnn.outputs import check_output
+
+    notes = Notes(quiet)
+    blueprint = Blueprint(device, precision, hidden, activation, output, cost, init, seed)
+    descent = descent_of(optimiser, momentum, nesterov, l1, l2, clip_norm)
+    target = None
+    if plot is not None:
+        target = check_output(plot, "a picture of ours", drawing.is_picture)
+    datasets = load_data(source if source is not None else "digits", notes)
+    network, own, _ = blueprint.network(datasets, datasets.train, batch_size, descent)
+    shape = "-".join(map(str, network.sizes))
+    notes.say(f"{shape} on {datasets.name}, {network.backend.spec}: the cost at growing rates")
+    test = range_test(
+        network,
+        datasets.train,
+        batch_size=batch_size,
+        **descent,
+        seed=seed,
+        fused=fused and own,
+        threads=threads,
+    )
+    if as_json:
+        report: dict[str, Any] = {
+            "device": describe_device(network.backend),
+            "data": describe_data(datasets),
+            "network": {"sizes": network.sizes},
+            **test._asdict(),
+        }
+        emit("lr-find", report)
+    else:
+        _show(test)
+    if target is not None:
+        write_whole(target, drawing.png(drawing.rates(test)))
+        notes.say(f"picture {plot}")
+    return 0 if test.suggestion is not None else 1
+
+
+def _show(test: RangeTest) -> None:
+    click.echo(f"{'η':>8}  {'cost':>9}")
+    longest = max(test.start, min(test.costs, default=0))
+    shown = list(zip(test.rates, test.costs, strict=True))
+    # The last one, where it diverged, has a line in any case.
+    for rate, cost in shown[:-1][::EVERY] + shown[-1:]:
+        part = cost / longest
+        bar = "█" * round(WIDTH * part) if part <= 1 else "█" * WIDTH + "▶"
+        click.echo(f"{rate:8.2g}  {cost:9.4g}  {bar}".rstrip())
+    if test.suggestion is None:
+        click.echo("no rate lowers the cost by a tenth: is it for the network or for the data?")
+    else:
+        click.echo(f"suggested: --learning-rate {test.suggestion:.2g}")
