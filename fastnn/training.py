@@ -451,5 +451,6 @@ def _finite_parameters(
         return parameters
     raise Diverged(
         f"training diverged in epoch {epoch}: weights or costs grew beyond all numbers at a "
-        f"learning rate of {rate:g}. Try a smaller one, such as {min(rate / 10, 0.5):g}."
+        f"learning rate of {rate:g}. Try a smaller one, such as {min(rate / 10, 0.5):g}, or "
+        "the one that `fastnn lr-find` suggests."
     )

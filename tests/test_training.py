@@ -486,7 +486,9 @@ def test_divergence_is_said_once_and_without_warnings(device, dtype, output, cos
         device, dtype, activation="relu", output=output, cost=cost, init="normal"
     )
     finite = []
-    with pytest.raises(Diverged, match=r"diverged in epoch \d+: .* Try a smaller one") as error:
+    with pytest.raises(
+        Diverged, match=r"diverged in epoch \d+: .* Try a smaller .*lr-find"
+    ) as error:
         train(network, TRAIN, TEST, learning_rate=rate, on_epoch=finite.append)
     assert error.value.exit_code == 5
     assert f"diverged in epoch {len(finite) + 1}" in str(error.value)

@@ -190,7 +190,7 @@ DIVERGES = "--activation identity --output identity --cost quadratic --eta 1e6"
 
 def test_a_training_that_diverges_leaves_the_old_model(refused, data, model, tmp_path):
     before = (tmp_path / model).read_bytes()
-    says = ["diverged in epoch 1", "rate of 1e+06", "Try a smaller one"]
+    says = ["diverged in epoch 1", "rate of 1e+06", "Try a smaller one", "`fastnn lr-find`"]
     refused(5, says, "train", "--data", data, *DIVERGES.split(), "--save", model, "-q")
     assert (tmp_path / model).read_bytes() == before
     assert sorted(os.listdir(tmp_path)) == [model, data]
