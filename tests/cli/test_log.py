@@ -19,6 +19,7 @@ def test_the_log_holds_what_the_json_says(run, data, tmp_path, name):
     assert result.code == 0
     epochs = fastnn.read_log(tmp_path / name)
     for epoch, reported in zip(epochs, result.json["epochs"], strict=True):
+        assert reported.pop("learning_rate") == 0.5
         assert {key: getattr(epoch, key) for key in reported} == reported
         assert epoch.train_accuracy is not None
         assert epoch.validation_cost is None
