@@ -17,6 +17,7 @@ import numpy as np
 from fastnn.backends.base import Array, Backend, Layer
 from fastnn.checks import number_between
 from fastnn.errors import ArgumentError, known_name
+from fastnn.kernels import reference
 
 __all__ = ["OPTIMISERS", "SGD", "Adam", "AdamW", "Optimiser", "Update", "optimiser_of"]
 
@@ -85,7 +86,8 @@ class SGD:
             What w is multiplied by beside the update; 1 for biases.
         """
         (velocity,) = kept
-        backend.momentum(w, velocity, gradient, rate, self.momentum, self.nesterov, l1, l2, shrink)
+        by = reference.Momentum(rate, self.momentum, self.nesterov, l1, l2, shrink)
+        backend.momentum(w, velocity, gradient, by)
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,8 @@ class Adam:
         """See :meth:`SGD.update`."""
         mean, square = kept
         betas = self.beta1, self.beta2
-        backend.adam(w, mean, square, gradient, rate, *betas, self.epsilon, taken, l1, l2, shrink)
+        by = reference.Adam(rate, *betas, self.epsilon, taken, l1, l2, shrink)
+        backend.adam(w, mean, square, gradient, by)
 
 
 @dataclass(frozen=True)

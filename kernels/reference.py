@@ -13,7 +13,7 @@ float64.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,39 +153,42 @@ def descend(
     return shrink * w - rate * delta.T @ a_prev, b - rate * delta.sum(axis=0)
 
 
-def momentum(
-    w: Array,
-    velocity: Array,
-    gradient: Array,
-    rate: float,
-    mu: float,
-    nesterov: bool,
-    l1: float,
-    l2: float,
-    shrink: float,
-) -> tuple[Array, Array]:
+class Momentum(NamedTuple):
+    """The numbers of an update by momentum."""
+
+    rate: float  # η
+    mu: float
+    nesterov: bool
+    l1: float  # λ/n of the penalties; 0 for biases
+    l2: float
+    shrink: float  # what w is multiplied by beside the update; 1 for biases
+
+
+def momentum(w: Array, velocity: Array, gradient: Array, by: Momentum) -> tuple[Array, Array]:
     """v ← μv - s and w ← shrink · w + v, by Nesterov + μv - s; s = η (∂C/∂w + λ₁ sgn w + λ₂ w).
 
     w, velocity, gradient of one shape -> the new w and velocity
     """
-    step = rate * (gradient + l1 * np.sign(w) + l2 * w)
-    velocity = mu * velocity - step
-    return shrink * w + (mu * velocity - step if nesterov else velocity), velocity
+    step = by.rate * (gradient + by.l1 * np.sign(w) + by.l2 * w)
+    velocity = by.mu * velocity - step
+    return by.shrink * w + (by.mu * velocity - step if by.nesterov else velocity), velocity
+
+
+class Adam(NamedTuple):
+    """The numbers of an update by Adam; the last three as for :class:`Momentum`."""
+
+    rate: float  # η
+    beta1: float
+    beta2: float
+    epsilon: float
+    taken: int  # mini-batches so far, this one among them
+    l1: float
+    l2: float
+    shrink: float
 
 
 def adam(
-    w: Array,
-    mean: Array,
-    square: Array,
-    gradient: Array,
-    rate: float,
-    beta1: float,
-    beta2: float,
-    epsilon: float,
-    taken: int,
-    l1: float,
-    l2: float,
-    shrink: float,
+    w: Array, mean: Array, square: Array, gradient: Array, by: Adam
 ) -> tuple[Array, Array, Array]:
     """m ← β₁m + (1 - β₁)g, s ← β₂s + (1 - β₂)g², w ← shrink · w - η m̂ / (√ŝ + ε).
 
@@ -193,11 +196,12 @@ def adam(
 
     w, mean, square, gradient of one shape -> the new w, mean and square
     """
-    g = gradient + l1 * np.sign(w) + l2 * w
-    mean = beta1 * mean + (1 - beta1) * g
-    square = beta2 * square + (1 - beta2) * g * g
-    root = np.sqrt(square / (1 - beta2**taken))
-    return shrink * w - rate * (mean / (1 - beta1**taken)) / (root + epsilon), mean, square
+    g = gradient + by.l1 * np.sign(w) + by.l2 * w
+    mean = by.beta1 * mean + (1 - by.beta1) * g
+    square = by.beta2 * square + (1 - by.beta2) * g * g
+    root = np.sqrt(square / (1 - by.beta2**by.taken))
+    unbiased = mean / (1 - by.beta1**by.taken)
+    return by.shrink * w - by.rate * unbiased / (root + by.epsilon), mean, square
 
 
 def clip(gradient: Array, most: float) -> Array:

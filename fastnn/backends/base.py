@@ -317,47 +317,22 @@ class Backend(ABC):
     # kernel of its own takes them to the host and back, which is right, and slow.
     # ---------------------------------------------------------------------
 
-    def momentum(
-        self,
-        w: Array,
-        velocity: Array,
-        gradient: Array,
-        rate: float,
-        mu: float,
-        nesterov: bool,
-        l1: float,
-        l2: float,
-        shrink: float,
-    ) -> None:
+    def momentum(self, w: Array, velocity: Array, gradient: Array, by: reference.Momentum) -> None:
         """v ← μv - s and w ← shrink · w + v, by Nesterov + μv - s; s = η (∂C/∂w + λ₁ sgn w + λ₂ w).
 
         w and velocity are changed.
         """
-        how = rate, mu, nesterov, l1, l2, shrink
-        self._on_the_host(reference.momentum, [w, velocity], [gradient], *how)
+        self._on_the_host(reference.momentum, [w, velocity], [gradient], by)
 
     def adam(
-        self,
-        w: Array,
-        mean: Array,
-        square: Array,
-        gradient: Array,
-        rate: float,
-        beta1: float,
-        beta2: float,
-        epsilon: float,
-        taken: int,
-        l1: float,
-        l2: float,
-        shrink: float,
+        self, w: Array, mean: Array, square: Array, gradient: Array, by: reference.Adam
     ) -> None:
         """m ← β₁m + (1 - β₁)g, s ← β₂s + (1 - β₂)g², w ← shrink · w - η m̂ / (√ŝ + ε).
 
         g = ∂C/∂w + λ₁ sgn w + λ₂ w, m̂ = m / (1 - β₁ᵗ), ŝ = s / (1 - β₂ᵗ) with t mini-batches
         taken. w, mean and square are changed.
         """
-        how = rate, beta1, beta2, epsilon, taken, l1, l2, shrink
-        self._on_the_host(reference.adam, [w, mean, square], [gradient], *how)
+        self._on_the_host(reference.adam, [w, mean, square], [gradient], by)
 
     def clip(self, gradient: Array, most: float) -> None:
         """g ← g · min(1, most / ‖g‖), with the Euclidean length of all of it; g (k,)."""

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from fastnn.backends.base import Array, Backend, Shape, pieces
 from fastnn.backends.cuda_gpu import Definitions, Gpu, Kernel
 from fastnn.backends.cuda_streaming import HostRows, chunks
-from fastnn.kernels.reference import GRADIENT_FACTOR, LEAK, MATCHED, SIGMA
+from fastnn.kernels.reference import GRADIENT_FACTOR, LEAK, MATCHED, SIGMA, Adam, Momentum
 
 __all__ = ["CODES", "C_TYPES", "CudaKernels"]
 
@@ -124,42 +124,19 @@ class CudaKernels(Backend):
         how = self.cost_gradient(activation, cost)
         self._launch_by_numbers("output_delta", a, y, *how, np.int64(a.size), out)
 
-    def momentum(
-        self,
-        w: Array,
-        velocity: Array,
-        gradient: Array,
-        rate: float,
-        mu: float,
-        nesterov: bool,
-        l1: float,
-        l2: float,
-        shrink: float,
-    ) -> None:
+    def momentum(self, w: Array, velocity: Array, gradient: Array, by: Momentum) -> None:
         """v ← μv - s and w ← shrink · w + v, by Nesterov + μv - s."""
         number = self.dtype.type
-        how = number(rate), number(mu), np.int32(nesterov), *map(number, (l1, l2, shrink))
+        penalties = map(number, (by.l1, by.l2, by.shrink))
+        how = number(by.rate), number(by.mu), np.int32(by.nesterov), *penalties
         self._launch_by_numbers("momentum", gradient, *how, np.int64(w.size), velocity, w)
 
-    def adam(
-        self,
-        w: Array,
-        mean: Array,
-        square: Array,
-        gradient: Array,
-        rate: float,
-        beta1: float,
-        beta2: float,
-        epsilon: float,
-        taken: int,
-        l1: float,
-        l2: float,
-        shrink: float,
-    ) -> None:
+    def adam(self, w: Array, mean: Array, square: Array, gradient: Array, by: Adam) -> None:
         """m ← β₁m + (1 - β₁)g, s ← β₂s + (1 - β₂)g², w ← shrink · w - η m̂ / (√ŝ + ε)."""
-        unbiased = 1 / (1 - beta1**taken), 1 / (1 - beta2**taken)
-        betas = beta1, 1 - beta1, beta2, 1 - beta2
-        how = map(self.dtype.type, (rate, *betas, epsilon, *unbiased, l1, l2, shrink))
+        betas = by.beta1, 1 - by.beta1, by.beta2, 1 - by.beta2
+        unbiased = (1 / (1 - beta**by.taken) for beta in (by.beta1, by.beta2))
+        numbers = by.rate, *betas, by.epsilon, *unbiased, by.l1, by.l2, by.shrink
+        how = map(self.dtype.type, numbers)
         self._launch_by_numbers("adam", gradient, *how, np.int64(w.size), mean, square, w)
 
     def clip(self, gradient: Array, most: float) -> None:

@@ -19,7 +19,7 @@ from fastnn.backends.blas import find_blas
 from fastnn.backends.host import Array, HostBackend
 from fastnn.backends.numba_code import Code, code, modules
 from fastnn.backends.numba_step import EpochStep
-from fastnn.kernels.reference import GRADIENT_FACTOR, MATCHED
+from fastnn.kernels.reference import GRADIENT_FACTOR, MATCHED, Adam, Momentum
 from fastnn.threads import processors, team, together
 
 # With so many multiplications each, a further thread is worth its start.
@@ -109,41 +109,18 @@ class NumbaBackend(HostBackend):
         cancelled = "identity" if cost in MATCHED else activation
         self._code.kernels.output_delta(a, y, factor, self._code.sigma.CODES[cancelled], out)
 
-    def momentum(
-        self,
-        w: Array,
-        velocity: Array,
-        gradient: Array,
-        rate: float,
-        mu: float,
-        nesterov: bool,
-        l1: float,
-        l2: float,
-        shrink: float,
-    ) -> None:
+    def momentum(self, w: Array, velocity: Array, gradient: Array, by: Momentum) -> None:
         """v ← μv - s and w ← shrink · w + v, by Nesterov + μv - s."""
         flat, number = (each.ravel() for each in (w, velocity, gradient)), self.dtype.type
-        penalties = number(l1), number(l2), number(shrink)
-        self._code.kernels.momentum(*flat, number(rate), number(mu), nesterov, *penalties)
+        penalties = number(by.l1), number(by.l2), number(by.shrink)
+        how = number(by.rate), number(by.mu), by.nesterov, *penalties
+        self._code.kernels.momentum(*flat, *how)
 
-    def adam(
-        self,
-        w: Array,
-        mean: Array,
-        square: Array,
-        gradient: Array,
-        rate: float,
-        beta1: float,
-        beta2: float,
-        epsilon: float,
-        taken: int,
-        l1: float,
-        l2: float,
-        shrink: float,
-    ) -> None:
+    def adam(self, w: Array, mean: Array, square: Array, gradient: Array, by: Adam) -> None:
         """m ← β₁m + (1 - β₁)g, s ← β₂s + (1 - β₂)g², w ← shrink · w - η m̂ / (√ŝ + ε)."""
-        unbiased = 1 / (1 - beta1**taken), 1 / (1 - beta2**taken)
-        how = rate, beta1, 1 - beta1, beta2, 1 - beta2, epsilon, *unbiased, l1, l2, shrink
+        betas = by.beta1, 1 - by.beta1, by.beta2, 1 - by.beta2
+        unbiased = (1 / (1 - beta**by.taken) for beta in (by.beta1, by.beta2))
+        how = by.rate, *betas, by.epsilon, *unbiased, by.l1, by.l2, by.shrink
         flat = (each.ravel() for each in (w, mean, square, gradient))
         self._code.kernels.adam(*flat, *map(self.dtype.type, how))
 

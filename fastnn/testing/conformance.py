@@ -518,16 +518,15 @@ class BackendConformance:
     ) -> None:
         w, velocity, gradient = (normal(rng, backend, *shape) for _ in range(3))
         w.flat[0] = 0  # whose sign is 0
-        how: dict[str, Any] = {"rate": 0.3, "mu": 0.9, "nesterov": nesterov}
-        how |= {"l1": 0.01, "l2": 0.02, "shrink": 0.97}
+        by = reference.Momentum(0.3, 0.9, nesterov, l1=0.01, l2=0.02, shrink=0.97)
         self.check(
             backend,
             backend.momentum,
             {"gradient": gradient},
             {"w": w, "velocity": velocity},
-            reference.momentum(w, velocity, gradient, **how),
+            reference.momentum(w, velocity, gradient, by),
             k=4,
-            **how,
+            by=by,
         )
 
     @pytest.mark.parametrize("shape", [(1,), (7,), (5, 3), (30, 784)])
@@ -538,16 +537,15 @@ class BackendConformance:
         w, mean, gradient = (normal(rng, backend, *shape) for _ in range(3))
         square = normal(rng, backend, *shape) ** 2
         w.flat[0] = 0
-        how: dict[str, Any] = {"rate": 0.01, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
-        how |= {"taken": taken, "l1": 0.01, "l2": 0.02, "shrink": 0.97}
+        by = reference.Adam(0.01, 0.9, 0.999, 1e-8, taken, l1=0.01, l2=0.02, shrink=0.97)
         self.check(
             backend,
             backend.adam,
             {"gradient": gradient},
             {"w": w, "mean": mean, "square": rounded(square, backend)},
-            reference.adam(w, mean, rounded(square, backend), gradient, **how),
+            reference.adam(w, mean, rounded(square, backend), gradient, by),
             k=4,
-            **how,
+            by=by,
         )
 
     @pytest.mark.parametrize("k", [1, 7, 24_000])

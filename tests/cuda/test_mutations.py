@@ -260,13 +260,13 @@ def kernels_run(**options):
         w, kept, more, g = rng.standard_normal((4, size))
         more = more**2
         for kernel, outs, how in (
-            ("momentum", [w, kept], (0.3, 0.9, False, 0.01, 0.02, 0.97)),
-            ("momentum", [w, kept], (0.3, 0.9, True, 0.01, 0.02, 0.97)),
-            ("adam", [w, kept, more], (0.01, 0.9, 0.99, 1e-3, 7, 0.01, 0.02, 0.97)),
+            ("momentum", [w, kept], reference.Momentum(0.3, 0.9, False, 0.01, 0.02, 0.97)),
+            ("momentum", [w, kept], reference.Momentum(0.3, 0.9, True, 0.01, 0.02, 0.97)),
+            ("adam", [w, kept, more], reference.Adam(0.01, 0.9, 0.99, 1e-3, 7, 0.01, 0.02, 0.97)),
         ):
             there = [*map(backend.asarray, (*outs, g))]
-            getattr(backend, kernel)(*there, *how)
-            expected = getattr(reference, kernel)(*outs, g, *how)
+            getattr(backend, kernel)(*there, how)
+            expected = getattr(reference, kernel)(*outs, g, how)
             results += zip(map(backend.to_numpy, there), expected, strict=False)
     for size, most in ((3, 0.5), (20_000, 0.5), (700, 1e3)):
         g = rng.standard_normal(size)
