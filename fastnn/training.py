@@ -148,7 +148,8 @@ def train(
     DataError
         If a set does not fit the network.
     Diverged
-        If after an epoch, or where it is ended, the parameters or a cost are not finite.
+        If a parameter is not finite after a call of the step, four times a second or more, or a
+        cost after an epoch.
     """
     check_network(network)
     epochs = whole_number("epochs", epochs, 1, MOST_EPOCHS)
@@ -189,13 +190,15 @@ def train(
         if profile is not None:
             step = stack.enter_context(profile.watching(backend, step))
         rounds = _Rounds(network, plan, step)
-        best = _Best(network)
+        best, watch = _Best(network), _Watch(network)
         for number in range(1, epochs + 1):
             eta = schedule.rate(rate, epochs, history.epochs)
             began = perf_counter()
             order = backend.asarray(epoch_order(n, seed, number if shuffle else None))
             for done in rounds(order, eta, 1 - eta * decay):
                 seconds = max(perf_counter() - began, 1e-9)  # on a coarse clock it could be 0
+                if not watch.finite():
+                    _finite_parameters(network, {}, number, eta)
                 if on_call and _is_true(on_call(Progress(number, done, n, done / seconds))):
                     _finite_parameters(network, {}, number, eta)
                     best.put_back()
@@ -437,6 +440,27 @@ class _Best:
             first = backend.asarray(np.zeros(1, np.int32))
             (buffer,) = backend.views(self._network.buffer, [row.shape])
             backend.gather(backend.asarray(row), first, 0, 1, 1.0, buffer)
+
+
+class _Watch:
+    """Looks whether all parameters are finite, by their sums in so many columns, on the device."""
+
+    COLUMNS = 1024
+
+    def __init__(self, network: Network) -> None:
+        self._backend = backend = network.backend
+        rows, rest = divmod(network.parameter_count, self.COLUMNS)
+        shapes = [shape for shape in ((rows, self.COLUMNS), (1, rest)) if all(shape)]
+        self._pieces = [
+            (piece, backend.empty(shape[1:], backend.dtype))
+            for piece, shape in zip(backend.views(network.buffer, shapes), shapes, strict=True)
+        ]
+
+    def finite(self) -> bool:
+        """Whether the sums are; those of large finite numbers may not be."""
+        for piece, out in self._pieces:
+            self._backend.sum_rows(piece, out)
+        return all(np.isfinite(self._backend.to_numpy(out)).all() for _, out in self._pieces)
 
 
 def _finite_parameters(

@@ -495,6 +495,19 @@ def test_divergence_is_said_once_and_without_warnings(device, dtype, output, cos
     assert all(np.isfinite(epoch.train_cost) for epoch in finite)
 
 
+@pytest.mark.parametrize("device", ["numpy", "numba", StrictBackend])
+@pytest.mark.parametrize("sizes", [[8, 6, 3], [8, 200, 3]])  # fewer than a row of sums, and more
+def test_it_is_noticed_at_the_end_of_the_call_in_which_it_happens(device, sizes, monkeypatch):
+    monkeypatch.setattr(fastnn.training, "ROUND_SECONDS", 0.0)  # calls of one mini-batch
+    device = device(dtype="float32") if isinstance(device, type) else device
+    network = Network(sizes, activation="relu", output="identity", cost="quadratic", device=device)
+    seen = []
+    with pytest.raises(Diverged, match="epoch 1"):
+        train(network, TRAIN, learning_rate=1e30, on_call=lambda progress: seen.append(progress))
+    assert len(seen) <= 3
+    assert not np.isfinite(parameters(network)).all()
+
+
 @pytest.mark.parametrize("name", ["validation", "test"])
 def test_a_cost_that_is_beyond_all_numbers_on_any_set_is_divergence(name):
     far = np.full((2, 8), 3e38, np.float32), [0, 1]
