@@ -166,17 +166,35 @@ extern "C" __global__ void last_delta(const real* a, const unsigned char* target
 // sgn w
 inline real sign(real w) { return w > 0 ? real(1) : w < 0 ? real(-1) : real(0); }
 
-// s = η (∂C/∂w + λ₁ sgn w + λ₂ w), v ← μv - s, w ← shrink · w + v, by Nesterov + μv - s; count
-// numbers
+// v ← μv - s, w ← shrink · w + v, by Nesterov + μv - s
+inline void move(real step, real mu, int nesterov, real shrink, real& velocity, real& w)
+{
+    const real v = mu * velocity - step;
+    velocity = v;
+    w = shrink * w + (nesterov ? mu * v - step : v);
+}
+
+// The same for count numbers, with s = η (∂C/∂w + λ₁ sgn w + λ₂ w)
 extern "C" __global__ void momentum(const real* gradient, real rate, real mu, int nesterov, real l1,
     real l2, real shrink, long long count, real* velocity, real* w)
 {
     const long long all = (long long)gridDim.x * blockDim.x;
     for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += all) {
         const real step = rate * (gradient[i] + l1 * sign(w[i]) + l2 * w[i]);
-        const real v = mu * velocity[i] - step;
-        velocity[i] = v;
-        w[i] = shrink * w[i] + (nesterov ? mu * v - step : v);
+        move(step, mu, nesterov, shrink, velocity[i], w[i]);
+    }
+}
+
+// Once more for a step that takes many mini-batches without the host: η lies on the GPU, where
+// minus_rated has -η ∂C/∂w. That is 0 afterwards, to be added to.
+extern "C" __global__ void momentum_of_sum(const real* rate, real mu, int nesterov, real l1, real l2,
+    const real* shrink, long long count, real* minus_rated, real* velocity, real* w)
+{
+    const long long all = (long long)gridDim.x * blockDim.x;
+    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += all) {
+        const real step = *rate * (l1 * sign(w[i]) + l2 * w[i]) - minus_rated[i];
+        minus_rated[i] = 0;
+        move(step, mu, nesterov, *shrink, velocity[i], w[i]);
     }
 }
 

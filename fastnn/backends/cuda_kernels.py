@@ -12,6 +12,7 @@ from fastnn.backends.base import Array, Backend, Shape, pieces
 from fastnn.backends.cuda_gpu import Definitions, Gpu, Kernel
 from fastnn.backends.cuda_streaming import HostRows, chunks
 from fastnn.kernels.reference import GRADIENT_FACTOR, LEAK, MATCHED, SIGMA, Adam, Momentum
+from fastnn.optimisers import SGD
 
 __all__ = ["CODES", "C_TYPES", "CudaKernels"]
 
@@ -157,6 +158,23 @@ class CudaKernels(Backend):
     def launch_by_columns(self, name: str, shape: Shape, *arguments: Any) -> None:
         """Launch a kernel that goes down the columns of a matrix and sums them up."""
         self._launch(name, (-(-shape[1] // 32),), (32, _GROUPS), arguments)
+
+    def launch_momentum(
+        self,
+        rate: Array,
+        optimiser: SGD,
+        l1: float,
+        l2: float,
+        shrink: Array,
+        minus_rated: Array,
+        velocity: Array,
+        w: Array,
+    ) -> None:
+        """Launch the update by momentum of a step that has -η ∂C/∂w, and η on the GPU."""
+        number = self.dtype.type
+        how = number(optimiser.momentum), np.int32(optimiser.nesterov), number(l1), number(l2)
+        arrays = minus_rated, velocity, w
+        self._launch_by_numbers("momentum_of_sum", rate, *how, shrink, np.int64(w.size), *arrays)
 
     def _launch_by_rows(self, name: str, out: Array, packs: int, *arguments: Any) -> None:
         """Launch a kernel that gives each row of out to a block, as many packs of numbers."""

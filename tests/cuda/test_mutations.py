@@ -16,6 +16,7 @@ from emulated import EmulatedBackend, KernelFailed, build, built, source_of
 from fastnn.backends.cuda_kernels import C_TYPES
 from fastnn.backends.cuda_resident import Tiling
 from fastnn.kernels import reference
+from fastnn.optimisers import SGD
 
 # Rows that are no whole fours, more of them than a warp holds; units of a tile that does not end
 # with them, in more orders than one.
@@ -268,6 +269,15 @@ def kernels_run(**options):
             getattr(backend, kernel)(*there, how)
             expected = getattr(reference, kernel)(*outs, g, how)
             results += zip(map(backend.to_numpy, there), expected, strict=False)
+        for nesterov in (False, True):
+            by = reference.Momentum(0.3, 0.9, nesterov, 0.01, 0.02, 0.97)
+            rate, shrink, *there = map(
+                backend.asarray, (*np.array([[0.3], [0.97]]), -0.3 * g, kept, w)
+            )
+            backend.launch_momentum(rate, SGD(0.9, nesterov), 0.01, 0.02, shrink, *there)
+            moved = reference.momentum(w, kept, g, by)
+            results += zip(map(backend.to_numpy, there[::-1]), moved, strict=False)
+            results.append((1 + backend.to_numpy(there[0]), np.ones(size)))
     for size, most in ((3, 0.5), (20_000, 0.5), (700, 1e3)):
         g = rng.standard_normal(size)
         there = backend.asarray(g)
@@ -310,7 +320,9 @@ KERNEL_FAULTS = [
     Fault("not the largest", "x > y ? x : y", "x < y ? x : y"),
     Fault("no penalty of the size", "l1 * sign(w[i]) + l2 * w[i]);", "l2 * w[i]);"),
     Fault("zero has a sign", "w < 0 ? real(-1)", "w <= 0 ? real(1)"),
-    Fault("the velocity before", "velocity[i] = v;", ";"),
+    Fault("the velocity before", "velocity = v;", ";"),
+    Fault("added once more", "minus_rated[i] = 0;", ";"),
+    Fault("up the slope", "- minus_rated[i];", "+ minus_rated[i];"),
     Fault("never ahead", "(nesterov ? mu * v - step : v)", "v"),
     Fault("not squared", "rest2 * g * g", "rest2 * g"),
     Fault("another mean", "rest1 * g", "rest2 * g"),
