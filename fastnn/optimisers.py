@@ -232,8 +232,8 @@ class Update:
 
     @property
     def is_descent(self) -> bool:
-        """Whether it is momentum and L2, and nothing else."""
-        return isinstance(self.optimiser, SGD) and not self.l1 and self.clip is None
+        """Whether it is gradient descent, with or without momentum and penalties."""
+        return isinstance(self.optimiser, SGD) and self.clip is None
 
     def kept_by_layer(self, number: int) -> list[tuple[Array, Array]]:
         """Return one of the kept arrays as those for w and b of each layer."""

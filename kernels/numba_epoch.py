@@ -31,6 +31,7 @@ from fastnn.kernels.numba_tiles import (
     list_coming,
     list_used,
     momentum_tile,
+    penalty_tile,
     prefetch,
     shrink_tile,
     transpose_tile,
@@ -81,9 +82,10 @@ class Work(NamedTuple):
     coming: Array
 
 
-# What an update does besides adding -η ∂C/∂w: nothing; shrink; keep a velocity, too.
-DESCEND, SHRINK, MOMENTUM = 0, 1, 2
-HOW = 4  # numbers: the shrinking factor, or those of momentum_tile
+# What an update does besides adding -η ∂C/∂w: nothing; shrink; keep a velocity; and have a penalty
+# on the size, which changes unused weights in a way that no factor says: they do not wait.
+DESCEND, SHRINK, MOMENTUM, PENALTY = 0, 1, 2, 3
+HOW = 5  # numbers: the shrinking factor, or those of momentum_tile and penalty_tile
 
 # So many rows of a panel at a time while all samples pass: they stay in the first level of cache.
 _ROWS_AT_ONCE = 192
@@ -174,7 +176,14 @@ def _update(
             x_r, delta_r = x + r * x_row, delta.at + r * delta.row + column
             wide, r_rows = column + panel <= w_columns, min(rows, m - r)
             # fmt: off
-            if kind == MOMENTUM:
+            if kind == PENALTY and r == 0:
+                if wide:
+                    penalty_tile(PANEL, r_rows, memory, columns, listed + k, taken,
+                                 x_r, x_row, delta_r, delta.row, w_p, how, work.beside)
+                else:
+                    penalty_tile(1, r_rows, memory, columns, listed + k, taken,
+                                 x_r, x_row, delta_r, delta.row, w_p, how, work.beside)
+            elif kind >= MOMENTUM:
                 this = how if r == 0 else work.how + 2 * HOW
                 if wide:
                     momentum_tile(PANEL, r_rows, memory, columns, listed + k, taken,
@@ -364,7 +373,7 @@ def train(
         count = list_used(work.used, work.columns, mine)
         if count == 0:  # a tile takes one column at the least
             work.used[0], work.columns[mine], count = 1, 0, 1
-        if kind != DESCEND:
+        if kind in (SHRINK, MOMENTUM):
             _catch_up(work, layers[0].w, number, rank, team)
             number += 1
             meet(board, team)
@@ -409,13 +418,14 @@ def train(
         # BP4: W ← W - η Dᵀ A_prev / m, where W may have been shrunk, or have a velocity
         for l in range(depth):  # noqa: E741
             layer = layers[l]
-            listed, k = (mine, count) if l == 0 else (0, layer.n_in)
+            waiting = l == 0 and kind != PENALTY
+            listed, k = (mine, count) if waiting else (0, layer.n_in)
             _update(
                 work, listed, k, m, layer.a_prev.at, layer.a_prev.row, layer.delta,
                 layer.w.at, layer.w.rows, layer.w.columns, kind, work.how, rank, team,
             )  # fmt: skip
             if rank == team - 1:  # b as the only row of a W whose every input is 1
-                for_b = kind if kind == MOMENTUM else DESCEND
+                for_b = MOMENTUM if kind >= MOMENTUM else DESCEND
                 _update(
                     work, 0, 1, m, work.one, 0, layer.delta,
                     layer.b, 1, layer.w.columns, for_b, work.how + HOW, 0, 1,

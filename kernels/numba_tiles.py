@@ -106,6 +106,22 @@ class _Code:
         """Return x · y."""
         return [self.builder.fmul(x, each) for each in y]
 
+    def sign(self, x: Vectors) -> Vectors:
+        """Return sgn x: 1, 0 or -1."""
+        b, number = self.builder, self.vector.element
+        zero, one, minus = (
+            ir.Constant(self.vector, [ir.Constant(number, value)] * self.lanes)
+            for value in (0.0, 1.0, -1.0)
+        )
+        return [
+            b.select(
+                b.fcmp_ordered(">", each, zero),
+                one,
+                b.select(b.fcmp_ordered("<", each, zero), minus, zero),
+            )
+            for each in x
+        ]
+
     def add_product(self, x: Value, y: Vectors, onto: Vectors) -> Vectors:
         """Return onto + x · y."""
         return [self.builder.call(self._fma, [x, *each]) for each in zip(y, onto, strict=True)]
@@ -317,20 +333,38 @@ def momentum_tile(  # type: ignore[no-untyped-def]
 
     As :func:`update_tile`; v lies ``beside`` numbers behind w, and at the place how μ, -λ, κ, -ν.
     """
+    return _update("momentum", vectors.literal_value, memory, columns, _moving, 2)
+
+
+@intrinsic(prefer_literal=True)
+def penalty_tile(  # type: ignore[no-untyped-def]
+    typing, vectors, rows, memory, columns, first, count, x, x_row, delta, delta_row, w, how, beside
+):
+    """As :func:`momentum_tile`, and v[c] is less by λ₁ sgn w[c]; the fifth number is -λ₁."""
 
     def updating(code: _Code, width: int, how: Value, beside: Value) -> Updating:
-        def update(place: Value, add: Added) -> None:
-            # Loaded anew each time: with the deltas they would not all stay in the registers.
-            mu, decay, kappa, nu = (code.broadcast(code.sum(how, _INDEX(i))) for i in range(4))
-            at_v = code.sum(place, beside)
-            w_c, before = code.load(place, width), code.load(at_v, width)
-            v_c = add(code.add_product(decay, w_c, code.product(mu, before)))
-            code.store(v_c, at_v)
-            code.store(code.add_product(nu, before, code.add_product(kappa, v_c, w_c)), place)
+        return _moving(code, width, how, beside, penalty=True)
 
-        return update
+    return _update("penalty", vectors.literal_value, memory, columns, updating, 2)
 
-    return _update("momentum", vectors.literal_value, memory, columns, updating, 2)
+
+def _moving(code: _Code, width: int, how: Value, beside: Value, penalty: bool = False) -> Updating:
+    """Return what writes the update of a row of w that has a velocity."""
+
+    def update(place: Value, add: Added) -> None:
+        # Loaded anew each time: with the deltas they would not all stay in the registers.
+        mu, decay, kappa, nu = (code.broadcast(code.sum(how, _INDEX(i))) for i in range(4))
+        at_v = code.sum(place, beside)
+        w_c, before = code.load(place, width), code.load(at_v, width)
+        start = code.add_product(decay, w_c, code.product(mu, before))
+        if penalty:
+            sharp = code.broadcast(code.sum(how, _INDEX(4)))
+            start = code.add_product(sharp, code.sign(w_c), start)
+        v_c = add(start)
+        code.store(v_c, at_v)
+        code.store(code.add_product(nu, before, code.add_product(kappa, v_c, w_c)), place)
+
+    return update
 
 
 @intrinsic(prefer_literal=True)

@@ -30,7 +30,6 @@ from fastnn.backends.cuda_kernels import CudaKernels
 from fastnn.backends.cuda_resident import Fit, ResidentStep, fit
 from fastnn.backends.cuda_streaming import HostRows, StreamedStep
 from fastnn.errors import DeviceError, known_name
-from fastnn.optimisers import SGD
 
 __all__ = ["CupyBackend"]
 
@@ -110,11 +109,10 @@ class CupyBackend(CudaKernels):
 
     def _choice(self, plan: Plan) -> tuple[str, Fit | None, str]:
         """Return the step's name, how it fits if it is the resident one, and why it is that."""
-        update = plan.update
-        if update is not None and not (isinstance(update.optimiser, SGD) and update.clip is None):
+        if plan.update is not None and not plan.update.is_descent:
             return "plain", None, "the others are for gradient descent, without clipping"
         how: Fit | str = "it has no place for velocities"
-        if update is None:
+        if plan.update is None:
             how = fit(plan.sizes, plan.batch_size, plan.inputs.dtype, self.dtype, self.gpu.limits)
         if isinstance(how, Fit):
             each = how.tiling.units * how.tiling.columns

@@ -141,7 +141,7 @@ class NumbaBackend(HostBackend):
 def _declined(plan: Plan) -> str | None:
     """Return why a plan is not for the fused step, or None."""
     if plan.update is not None and not plan.update.is_descent:
-        return "it is for gradient descent, with momentum or L2, without L1, clipping or Adam"
+        return "it is for gradient descent, with momentum and penalties, without clipping"
     if plan.batch_size * max(plan.sizes) > _MOST_NUMBERS:
         return "a mini-batch is so large that it goes in portions"
     weights = sum(n_in * n_out for n_in, n_out in pairwise(plan.sizes))

@@ -156,7 +156,7 @@ class EpochStep:
         if plan.update is not None:
             plan.update.taken += taken
         waiting = None
-        if kind != epoch.DESCEND:
+        if kind in (epoch.SHRINK, epoch.MOMENTUM):
             if stop < plan.n:
                 waiting = work.memory[self._learned].copy(), work.seen[0].copy()
             epoch.settle(work, number + taken)
@@ -181,7 +181,7 @@ class EpochStep:
     def _kind(self, shrink: float) -> Any:
         epoch = self._code.epoch
         if self._plan.update is not None:
-            return epoch.MOMENTUM
+            return epoch.PENALTY if self._plan.update.l1 else epoch.MOMENTUM
         return epoch.DESCEND if shrink == 1 else epoch.SHRINK
 
     def _prepare(self, mini_batches: int, rate: float, shrink: float) -> None:
@@ -194,10 +194,16 @@ class EpochStep:
             how[0, 0] = shrink
         else:
             # v ← μv - ηλ₂w - η∂C/∂w, w ← w + κv - ν(v before): κ = 1, ν = 0; by Nesterov 1 + μ, μ.
-            mu, decay = update.optimiser.momentum, rate * update.l2
+            # Where w shrinks beside that there is no momentum, and it may as well do so within.
+            mu, decay = update.optimiser.momentum, rate * update.l2 + (1 - shrink)
             kappa, nu = (1 + mu, mu) if update.optimiser.nesterov else (1.0, 0.0)
             once = np.array([[1 - kappa * decay, kappa * mu - nu], [-decay, mu]])
-            how[:] = (mu, -decay, kappa, -nu), (mu, 0, kappa, -nu), (1, 0, kappa, -kappa)
+            sharp = -rate * update.l1
+            how[:] = (
+                (mu, -decay, kappa, -nu, sharp),
+                (mu, 0, kappa, -nu, 0),
+                (1, 0, kappa, -kappa, 0),
+            )
         powers = _powers(once, mini_batches).ravel()
         work.memory[work.powers :][: powers.size] = powers
 
