@@ -75,8 +75,9 @@ def judge(pairs: list[tuple[float, float]], slower_by: float) -> Verdict:
 class Worker:
     """A revision that trains when it is asked to."""
 
-    def __init__(self, folder: Path, task: list[Any]) -> None:
+    def __init__(self, folder: Path, cache: Path, task: list[Any]) -> None:
         environment = {**os.environ, "PYTHONPATH": str(folder), "FASTNN_DISABLE_PLUGINS": "1"}
+        environment["FASTNN_CACHE_DIR"] = str(cache)  # compiled code belongs to its folder
         self._process = subprocess.Popen(
             [sys.executable, "-c", WORKER, json.dumps(task)],
             stdin=subprocess.PIPE,
@@ -144,7 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
             if asked.second
             else Path(__file__).resolve().parent.parent
         )
-        workers = [Worker(first, task), Worker(second, task)]
+        workers = [Worker(folder, Path(work, "cache"), task) for folder in (first, second)]
         try:
             steps = [worker.epoch()[1] for worker in workers]  # compiles, and warms up
             pairs = []

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fastnn.errors import ArgumentError
 from fastnn.history import Epoch
 from fastnn.inspecting import SURE, Mistake
-from fastnn.range_test import RangeTest
+from fastnn.range_test import HIGHEST, LOWEST, RangeTest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -299,6 +299,7 @@ def rates(test: RangeTest) -> Figure:
         label = f"suggested: {test.suggestion:.2g}"
         axes.axvline(test.suggestion, color="C1", label=label)
     axes.set_xscale("log")
+    axes.set_xlim(LOWEST, HIGHEST)
     axes.set_ylim(0, 1.5 * max(test.start, min(test.costs, default=test.start)))
     axes.set_xlabel("learning rate η")
     axes.set_ylabel("cost")

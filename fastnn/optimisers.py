@@ -47,7 +47,7 @@ class SGD:
     buffers: ClassVar[int] = 1  # of numbers that are kept, one for each parameter
 
     def __post_init__(self) -> None:
-        number_between("momentum", self.momentum, 0, 1)
+        object.__setattr__(self, "momentum", number_between("momentum", self.momentum, 0, 1))
         if self.nesterov and not self.momentum:
             raise ArgumentError("Nesterov's method needs a momentum above 0, such as 0.9")
 
@@ -102,7 +102,7 @@ class Adam:
     beta1, beta2
         How much of the means stays, from 0 to below 1. Defaults 0.9 and 0.999.
     epsilon
-        ε, above 0. Default 1e-8.
+        ε, 1e-30 or more. Default 1e-8.
 
     Raises
     ------
@@ -120,10 +120,10 @@ class Adam:
     decoupled: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        number_between("beta1", self.beta1, 0, 1)
-        number_between("beta2", self.beta2, 0, 1)
-        if not number_between("epsilon", self.epsilon, 0):
-            raise ArgumentError("epsilon must be a number above 0, not 0")
+        # Below the least epsilon √s is 0 in float32 where that is not.
+        for name, least, below in (("beta1", 0, 1), ("beta2", 0, 1), ("epsilon", 1e-30, math.inf)):
+            number = number_between(name, getattr(self, name), least, below)
+            object.__setattr__(self, name, number)  # Python's, which leaves arrays their dtype
 
     def update(
         self,
@@ -232,8 +232,11 @@ class Update:
 
     @property
     def is_descent(self) -> bool:
-        """Whether it is gradient descent, with or without momentum and penalties."""
-        return isinstance(self.optimiser, SGD) and self.clip is None
+        """Whether it is gradient descent, with or without momentum and penalties.
+
+        What a subclass makes of it only that subclass knows.
+        """
+        return type(self.optimiser) is SGD and self.clip is None
 
     def kept_by_layer(self, number: int) -> list[tuple[Array, Array]]:
         """Return one of the kept arrays as those for w and b of each layer."""

@@ -73,12 +73,14 @@ def append(path: Path, content: bytes, head: bytes) -> None:
     try:
         with path.open("ab", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
-            left = memoryview(content if end else head + content)
+            whole = content if end else head + content
+            left = memoryview(whole)
             try:
                 while left:
                     left = left[file.write(left) :]
-            except OSError:  # a disk may have room for a part
-                file.truncate(end)
+            except OSError:  # a disk may have room for a part, and another process may have added
+                if file.seek(0, os.SEEK_END) == end + len(whole) - len(left):
+                    file.truncate(end)
                 raise
     except OSError as error:
         raise cannot_write(path, error) from error

@@ -138,7 +138,12 @@ def _getcpu() -> Callable[[], int] | None:
 
 def _move_to(processor: int) -> None:
     """Bring the calling thread to a processor, from where the system may move it on."""
+    getcpu = _getcpu()
+    if getcpu is not None and getcpu() == processor:
+        return
     allowed = os.sched_getaffinity(0)
     with suppress(OSError):  # the processor may be forbidden by now
-        os.sched_setaffinity(0, {processor})
-        os.sched_setaffinity(0, allowed)
+        try:
+            os.sched_setaffinity(0, {processor})
+        finally:
+            os.sched_setaffinity(0, allowed)

@@ -191,6 +191,7 @@ def train(
             step = stack.enter_context(profile.watching(backend, step))
         rounds = _Rounds(network, plan, step)
         best, watch = _Best(network), _Watch(network)
+        stack.callback(best.put_back)  # however it ends
         for number in range(1, epochs + 1):
             eta = schedule.rate(rate, epochs, history.epochs)
             began = perf_counter()
@@ -201,7 +202,6 @@ def train(
                     _finite_parameters(network, {}, number, eta)
                 if on_call and _is_true(on_call(Progress(number, done, n, done / seconds))):
                     _finite_parameters(network, {}, number, eta)
-                    best.put_back()
                     return history
             with profile.span(EVALUATE, backend) if profile is not None else nullcontext():
                 scores = {key: scorer() for key, scorer in scorers.items()}
@@ -222,7 +222,6 @@ def train(
                 break
             if number - best.epoch == patience:
                 break
-        best.put_back()
     return history
 
 
@@ -282,7 +281,7 @@ def _descending(
 ) -> tuple[Plan, float]:
     """Return the plan with what changes the parameters, and what shrinks them beside that, by η."""
     beside, within = (l2, 0.0) if optimiser.decoupled else (0.0, l2)
-    if optimiser == SGD() and not l1 and clip_norm is None:
+    if optimiser == SGD() and not l1 and clip_norm is None:  # and no subclass, which is no equal
         return plan, beside
     most = None if clip_norm is None else positive_number("clip_norm", clip_norm)
     given = network.backend, network.layers, network.sizes, optimiser

@@ -10,6 +10,7 @@ import numpy as np
 from fastnn.backprop import step_for
 from fastnn.data import Dataset
 from fastnn.network import Network
+from fastnn.optimisers import optimiser_of
 from fastnn.training import epoch_order, plan_for
 
 __all__ = ["Trial"]
@@ -53,6 +54,8 @@ class Trial:
         **descent: Any,
     ) -> None:
         self.network, self.plan = network, plan_for(network, data, batch_size, **descent)
+        decoupled = optimiser_of(descent.get("optimiser", "sgd")).decoupled
+        self._shrink = 1 - RATE * descent.get("l2", 0) / len(data) if decoupled else 1.0
         self._order = network.backend.asarray(epoch_order(len(data), seed=0, epoch=1))
         # Asked before the step takes memory, on which it may depend.
         self.why = network.backend.explain(self.plan) if fused else ""
@@ -71,7 +74,7 @@ class Trial:
         # What overflows on the host shows in the parameters.
         with np.errstate(over="ignore", invalid="ignore"):
             for first in range(start, stop, span):
-                self.step(self._order, first, min(first + span, stop), rate, 1.0)
+                self.step(self._order, first, min(first + span, stop), rate, self._shrink)
 
     def seconds(self, at_least: float) -> float:
         """Return the seconds of a full mini-batch in a long run.

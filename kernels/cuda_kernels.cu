@@ -214,28 +214,37 @@ extern "C" __global__ void adam(const real* gradient, real rate, real beta1, rea
     }
 }
 
-// One number a block: the sum of the squares of every gridDim.x-th piece of blockDim.x numbers.
-extern "C" __global__ void sum_squares(const real* numbers, long long count, real* sums)
+// √(x² + y²) of lengths, whose squares may be out of range
+inline real hypotenuse(real x, real y)
 {
-    real sum = 0;
-    const long long all = (long long)gridDim.x * blockDim.x;
-    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += all)
-        sum += numbers[i] * numbers[i];
-    sum = over_block(sum, [](real x, real y) { return x + y; });
-    if (threadIdx.x == 0)
-        sums[blockIdx.x] = sum;
+    const bool by_x = x > y;
+    const real longer = by_x ? x : y;
+    const real part = longer == 0 ? real(0) : (by_x ? y : x) / longer;
+    return longer * root(1 + part * part);
 }
 
-// g ← g · min(1, most / ‖g‖), by so many sums of squares, no more than a block has threads; count
-// numbers
-extern "C" __global__ void clip(
-    const real* sums, int many, real most, long long count, real* gradient)
+// One number a block: the length of every gridDim.x-th piece of blockDim.x numbers.
+extern "C" __global__ void lengths(const real* numbers, long long count, real* of_blocks)
 {
-    const real mine = threadIdx.x < many ? sums[threadIdx.x] : real(0);
-    const real length = root(over_block(mine, [](real x, real y) { return x + y; }));
+    real length = 0;
+    const long long all = (long long)gridDim.x * blockDim.x;
+    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += all)
+        length = hypotenuse(length, numbers[i] < 0 ? -numbers[i] : numbers[i]);
+    length = over_block(length, hypotenuse);
+    if (threadIdx.x == 0)
+        of_blocks[blockIdx.x] = length;
+}
+
+// g ← g · min(1, most / ‖g‖), by the lengths of so many parts, no more than a block has threads;
+// count numbers
+extern "C" __global__ void clip(
+    const real* lengths, int many, real most, long long count, real* gradient)
+{
+    const real mine = threadIdx.x < many ? lengths[threadIdx.x] : real(0);
+    const real length = over_block(mine, hypotenuse);
     if (!(length > most))
         return;
     const long long all = (long long)gridDim.x * blockDim.x;
     for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += all)
-        gradient[i] *= most / length;
+        gradient[i] = gradient[i] / length * most;
 }

@@ -185,10 +185,16 @@ def adam(
 @njit(**FLAGS)
 def clip(gradient: Array, most: float) -> None:
     """g ← g · min(1, most / ‖g‖)."""
-    squares = 0.0
+    largest = like(most, 0)
     for i in range(gradient.size):
-        squares += gradient[i] * gradient[i]
-    if squares > most * most:
-        factor = like(most, most / np.sqrt(squares))
+        largest = max(largest, abs(gradient[i]))
+    if largest == 0:
+        return
+    squares = 0.0  # of parts of the largest, which stay in their range
+    for i in range(gradient.size):
+        part = gradient[i] / largest
+        squares += part * part
+    length = np.sqrt(squares)
+    if length * largest > most:
         for i in range(gradient.size):
-            gradient[i] *= factor
+            gradient[i] = like(most, gradient[i] / largest * (most / length))

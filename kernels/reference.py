@@ -209,5 +209,9 @@ def clip(gradient: Array, most: float) -> Array:
 
     gradient (k,) -> (k,)
     """
-    length = np.sqrt(np.sum(gradient * gradient))
-    return gradient * (most / length) if length > most else gradient
+    largest = np.abs(gradient).max()
+    if not largest:
+        return gradient
+    parts = gradient / largest  # whose squares stay in their range
+    root = np.sqrt(np.sum(parts * parts))
+    return parts * (most / root) if largest * root > most else gradient

@@ -22,8 +22,8 @@ C_TYPES = {"uint8": "unsigned char", "float32": "float", "float64": "double"}
 
 # Threads of a block that goes through numbers, and blocks at the most: enough to fill any GPU.
 _THREADS, _MOST_BLOCKS = 256, 4096
-# Blocks that sum up squares: a number of each is added up by each block of those that clip.
-_SUMS = 64
+# Parts whose lengths are found by a block each, before a gradient is clipped.
+_PARTS = 64
 # Rows that a block sums up at a time, of 32 columns.
 _GROUPS = 16
 
@@ -143,9 +143,9 @@ class CudaKernels(Backend):
     def clip(self, gradient: Array, most: float) -> None:
         """g ← g · min(1, most / ‖g‖)."""
         count = np.int64(gradient.size)
-        sums = self.gpu.empty((_SUMS,), self.dtype)
-        self._launch("sum_squares", (_SUMS,), (_THREADS,), (gradient, count, sums))
-        how = sums, np.int32(_SUMS), self.dtype.type(most), count
+        lengths = self.gpu.empty((_PARTS,), self.dtype)
+        self._launch("lengths", (_PARTS,), (_THREADS,), (gradient, count, lengths))
+        how = lengths, np.int32(_PARTS), self.dtype.type(most), count
         self._launch_by_numbers("clip", *how, gradient)
 
     def cost_gradient(self, activation: str, cost: str) -> tuple[np.int32, Any]:

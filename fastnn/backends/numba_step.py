@@ -204,6 +204,8 @@ class EpochStep:
                 (mu, 0, kappa, -nu, 0),
                 (1, 0, kappa, -kappa, 0),
             )
+        if update is not None and update.l1:  # no weight waits
+            return
         powers = _powers(once, mini_batches).ravel()
         work.memory[work.powers :][: powers.size] = powers
 

@@ -61,8 +61,8 @@ def lr_find(
 ) -> int:
     """Find a learning rate: train a while at rates that grow from tiny to too large.
 
-    Takes the options that `fastnn train` is to be given, and saves no network. Ends with 1 if no
-    rate lowers the cost.
+    Takes the options of `fastnn train` that say what is trained and how it descends, and saves no
+    network. Ends with 1 if no rate lowers the cost.
     """
     from fastnn import drawing, range_test
     from fastnn.cache import write_whole

@@ -549,10 +549,13 @@ class BackendConformance:
         )
 
     @pytest.mark.parametrize("k", [1, 7, 24_000])
-    @pytest.mark.parametrize("most", [0.5, 1e4])
-    def test_clip(self, backend: Backend, rng: np.random.Generator, k: int, most: float) -> None:
-        gradient = 1 + normal(rng, backend, k) ** 2
-        gradient = rounded(gradient, backend)
+    @pytest.mark.parametrize(
+        ("size", "most"), [(1, 0.5), (1, 1e4), (1e30, 1), (1e-30, 1e-33), (0, 1)]
+    )
+    def test_clip(
+        self, backend: Backend, rng: np.random.Generator, k: int, size: float, most: float
+    ) -> None:
+        gradient = rounded(size * (1 + normal(rng, backend, k) ** 2), backend)
         expected = reference.clip(gradient, most)
         self.check(backend, backend.clip, {}, {"gradient": gradient}, (expected,), k, most=most)
 

@@ -327,7 +327,8 @@ KERNEL_FAULTS = [
     Fault("not squared", "rest2 * g * g", "rest2 * g"),
     Fault("another mean", "rest1 * g", "rest2 * g"),
     Fault("biased", "of_square * s", "s"),
-    Fault("a piece of the length", "sum += numbers[i]", "sum = numbers[i]"),
+    Fault("a piece of the length", "hypotenuse(length, numbers", "hypotenuse(0, numbers"),
+    Fault("longer than the longest", "(by_x ? y : x) / longer", "(by_x ? x : y) / longer"),
     Fault("always as long", "if (!(length > most))", "if (false)"),
     Fault(
         "a number twice",
