@@ -1,9 +1,9 @@
 """The model file: safetensors, readable by every library that knows the format.
 
 Tensors ``layers.0.weight`` (n_out, n_in) and ``layers.0.bias`` (n_out,), as PyTorch names and lays
-them out; one metadata key, ``fastnn``, holds the rest as JSON. Nothing in it is ever executed. It
-is written beside its place, flushed and renamed: there is the old file or the new one, never half
-of one.
+them out; one metadata key, ``fastnn``, holds the rest as JSON. Nothing in it is ever executed. The same
+network makes the same bytes. A checkpoint is such a file, too, with more in it; to load it gives its
+network, and nothing else is saved in its place.
 """
 
 from __future__ import annotations
@@ -11,36 +11,47 @@ from __future__ import annotations
 import json
 import os
 import reprlib
-import secrets
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from fastnn.backends.base import checked_dtype
+from fastnn.backends.base import checked_dtype, pieces
 from fastnn.errors import ArgumentError, ModelError
-from fastnn.outputs import cannot_write, check_output
+from fastnn.outputs import check_output, replace
 
 if TYPE_CHECKING:
     from fastnn.backends.base import Backend
     from fastnn.network import Network
 
-__all__ = ["FORMAT_VERSION", "check_writable", "load", "save"]
+__all__ = ["CHECKPOINT", "FORMAT_VERSION", "check_writable", "content", "load", "read", "save"]
 
 FORMAT_VERSION = 1
+CHECKPOINT = "checkpoint"  # what a description has, too, that is a checkpoint's
 
 PathLike = str | os.PathLike[str]
 
 
 def save(network: Network, path: PathLike) -> None:
     """Write the network; see :meth:`fastnn.Network.save`."""
+    target = check_writable(os.fspath(path))
+    replace(target, content(network, network.backend.to_numpy(network.buffer)))
+
+
+def content(
+    network: Network,
+    parameters: NDArray[Any],
+    tensors: Mapping[str, NDArray[Any]] | None = None,
+    **more: Any,
+) -> bytes:
+    """Return a network's file with all parameters in one array; more can be in it, and be said."""
     from safetensors.numpy import save as to_bytes
 
-    target = check_writable(os.fspath(path))
-    tensors = {}
-    for number, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
-        tensors[f"layers.{number}.weight"], tensors[f"layers.{number}.bias"] = w, b
+    arrays = iter(pieces(parameters, network.shapes))
+    layers = {}
+    for number, (w, b) in enumerate(zip(arrays, arrays, strict=True)):
+        layers[f"layers.{number}.weight"], layers[f"layers.{number}.bias"] = w, b
     description = {
         "format_version": FORMAT_VERSION,
         "sizes": network.sizes,
@@ -48,17 +59,21 @@ def save(network: Network, path: PathLike) -> None:
         "cost": network.cost,
         "init": network.init,
         "trained_on": network.trained_on,
+        **more,
     }
-    _replace(target, to_bytes(tensors, {"format": "np", "fastnn": json.dumps(description)}))
+    # With a second key of metadata, chance would put one or the other first.
+    return to_bytes(layers | dict(tensors or {}), {"fastnn": json.dumps(description)})
 
 
 def load(path: PathLike, device: str | Backend = "auto") -> Network:
     """Read a network; see :meth:`fastnn.Network.load`."""
     from fastnn.network import Network
 
-    description, tensors = _read(os.fspath(path))
+    description, tensors = read(os.fspath(path))
     try:
         _check_version(path, description["format_version"])
+        if CHECKPOINT in description:
+            tensors = {name: each for name, each in tensors.items() if name.startswith("layers.")}
         activations = [str(name) for name in description["activations"]]
         weights = [tensors.pop(f"layers.{number}.weight") for number in range(len(activations))]
         biases = [tensors.pop(f"layers.{number}.bias") for number in range(len(activations))]
@@ -102,25 +117,7 @@ def check_writable(path: PathLike) -> Path:
     return check_output(path, "a fastnn model", _is_model)
 
 
-def _replace(target: Path, content: bytes) -> None:
-    """Put the content in the target's place at once: the old file stays until it is on the disk."""
-    beside = target.with_name(f".fastnn-{secrets.token_hex(8)}.tmp")
-    try:
-        try:
-            with beside.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            if target.exists():
-                shutil.copymode(target, beside)
-            beside.replace(target)
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as error:
-        raise cannot_write(target, error) from error
-
-
-def _read(path: PathLike) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+def read(path: PathLike) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Return what a model file says of itself, and its tensors."""
     from safetensors import SafetensorError, safe_open
 
@@ -150,10 +147,10 @@ def _read(path: PathLike) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
 
 def _is_model(path: Path) -> bool:
     try:
-        _read(path)
+        description, _ = read(path)
     except ModelError:
         return False
-    return True
+    return CHECKPOINT not in description
 
 
 def _check_version(path: PathLike, version: object) -> None:

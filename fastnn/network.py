@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastnn.activations import layer_activations
-from fastnn.backends.base import Array, Backend, Layer
+from fastnn.backends.base import Array, Backend, Layer, pieces
 from fastnn.backends.registry import device as find_device
 from fastnn.checks import fits_memory, layer_sizes, number_arrays, whole_number
 from fastnn.costs import check_pair
@@ -166,6 +165,12 @@ class Network:
         return sum((n_in + 1) * n_out for n_in, n_out in pairwise(self.sizes))
 
     @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shapes of W and b of each layer in turn."""
+        pairs = pairwise(self.sizes)
+        return [shape for n_in, n_out in pairs for shape in ((n_out, n_in), (n_out,))]
+
+    @property
     def activation(self) -> str | list[str]:
         """The hidden layers' activation: one name where all have the same, else a list."""
         hidden = list(self.activations[:-1])
@@ -190,13 +195,7 @@ class Network:
         """Return W and b of each layer in turn, from one read of the buffer."""
         flat = self.backend.to_numpy(self.buffer)
         flat.flags.writeable = False
-        arrays, start = [], 0
-        for n_in, n_out in pairwise(self.sizes):
-            for shape in ((n_out, n_in), (n_out,)):
-                stop = start + math.prod(shape)
-                arrays.append(flat[start:stop].reshape(shape))
-                start = stop
-        return arrays
+        return pieces(flat, self.shapes)
 
     def forward(self, x: ArrayLike) -> NDArray[Any]:
         """Return the outputs for samples.

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import secrets
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from fastnn.errors import OutputError
 
-__all__ = ["append", "cannot_write", "check_output"]
+__all__ = ["append", "cannot_write", "check_output", "clear_remains", "replace"]
 
 PathLike = str | os.PathLike[str]
 
@@ -84,6 +88,51 @@ def append(path: Path, content: bytes, head: bytes) -> None:
                 raise
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Put the content in a file's place at once.
+
+    It is written beside it, flushed to the disk and renamed: at any moment, also after a power cut,
+    there is the old file or the new one, never half of one.
+
+    Raises
+    ------
+    OutputError
+        If that cannot be; the old file is then as it was.
+    """
+    beside = path.with_name(f"{_beside(path)}{secrets.token_hex(8)}.tmp")
+    try:
+        try:
+            with beside.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            if path.exists():
+                shutil.copymode(path, beside)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    with suppress(OSError):  # of a system that opens no folders
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def clear_remains(path: Path) -> None:
+    """Remove what processes left beside a file that were killed while they replaced it."""
+    for beside in path.parent.glob(f"{glob.escape(_beside(path))}*.tmp"):
+        with suppress(OSError):
+            beside.unlink()
+
+
+def _beside(path: Path) -> str:
+    """Return how the names of files begin that are to take a file's place."""
+    return f".fastnn-{path.name[:40]}-"
 
 
 def cannot_write(path: PathLike, error: Exception) -> OutputError:

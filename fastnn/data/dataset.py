@@ -109,6 +109,11 @@ class Dataset:
         """The number of values in a sample."""
         return int(self.x.shape[1])
 
+    @property
+    def sha256(self) -> str:
+        """The hash of types, shapes and contents, as they are now."""
+        return _sha256(self.x, self.labels)
+
 
 @dataclass(frozen=True, eq=False)
 class Datasets:
@@ -173,11 +178,15 @@ class Datasets:
     @cached_property
     def sha256(self) -> str:
         """The hash of types, shapes and contents: the same from whichever files they were read."""
-        digest = hashlib.sha256()
-        for array in (self.train.x, self.train.labels, self.test.x, self.test.labels):
-            digest.update(f"{array.dtype.name} {array.shape}\n".encode())
-            digest.update(array.data)
-        return digest.hexdigest()
+        return _sha256(self.train.x, self.train.labels, self.test.x, self.test.labels)
+
+
+def _sha256(*arrays: Array) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.name} {array.shape}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
 
 
 def assemble(path: str, x_train: Array, y_train: Array, x_test: Array, y_test: Array) -> Datasets:
