@@ -11,6 +11,7 @@ True
 from __future__ import annotations
 
 from fastnn.backends.registry import device, devices
+from fastnn.checkpoint import Checkpoint
 from fastnn.choosing import Choice, choose
 from fastnn.data import Dataset, Datasets, load_dataset, synthetic
 from fastnn.errors import (
@@ -46,6 +47,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "ArgumentError",
+    "Checkpoint",
     "Choice",
     "Constant",
     "CosineDecay",

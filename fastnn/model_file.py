@@ -1,9 +1,9 @@
 """The model file: safetensors, readable by every library that knows the format.
 
 Tensors ``layers.0.weight`` (n_out, n_in) and ``layers.0.bias`` (n_out,), as PyTorch names and lays
-them out; one metadata key, ``fastnn``, holds the rest as JSON. Nothing in it is ever executed. The same
-network makes the same bytes. A checkpoint is such a file, too, with more in it; to load it gives its
-network, and nothing else is saved in its place.
+them out; one metadata key, ``fastnn``, holds the rest as JSON. Nothing in it is ever executed. The
+same network makes the same bytes. A checkpoint is such a file, too, with more in it: it loads as
+its network, and no model is saved in its place.
 """
 
 from __future__ import annotations

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from time import perf_counter
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastnn.backends.base import Array, Plan, Step
+from fastnn.backends.base import Array, Backend, Plan, Step
 from fastnn.backprop import step_for
+from fastnn.checkpoint import Checkpoint, State
 from fastnn.checks import (
     MOST_EPOCHS,
     MOST_THREADS,
@@ -74,6 +75,7 @@ def train(
     shuffle: bool = True,
     fused: bool = True,
     threads: int | None = None,
+    checkpoint: Checkpoint | None = None,
     profile: Profile | None = None,
     on_epoch: Callable[[Epoch], Any] | None = None,
     on_call: Callable[[Progress], Any] | None = None,
@@ -127,6 +129,11 @@ def train(
         False forces the plain step where the device has a faster one of its own.
     threads
         How many threads a device on the CPU uses; None lets it choose by the size of the work.
+    checkpoint
+        A :class:`fastnn.Checkpoint`, a folder in which the state is kept from epoch to epoch, and
+        from which a training that was ended goes on. It does so by the same settings but for
+        ``epochs``, ``fused``, ``threads`` and the device; a schedule that goes by ``epochs`` goes
+        by the new number from there on. Its callbacks tell of the epochs that are yet to come.
     profile
         A :class:`fastnn.Profile` that is filled with where the time goes; training takes longer.
     on_epoch
@@ -144,9 +151,11 @@ def train(
     ------
     ArgumentError
         For a number out of its range, a set whose outputs are too large for this machine, or if
-        there is no validation set where one is needed.
+        there is no validation set where one is needed; if the checkpoint is of another training.
     DataError
-        If a set does not fit the network.
+        If a set does not fit the network, or is not the checkpoint's.
+    OutputError
+        If a checkpoint cannot be written, and has no ``on_error``.
     Diverged
         If a parameter is not finite after a call of the step, four times a second or more, or a
         cost after an epoch.
@@ -181,18 +190,57 @@ def train(
             f"mini-batch; their product must be below the number of samples, {n:,}"
         )
 
+    state = None
+    if checkpoint is not None:
+        told = {
+            "sets": {key: [len(data), data.sha256] for key, data in sets.items()},
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "learning_rate": rate,
+            "optimiser": {"name": optimiser.name, **asdict(optimiser)},
+            "l1": l1,
+            "l2": l2,
+            "clip_norm": clip_norm,
+            "schedule": {"name": schedule.name, **asdict(schedule)},
+            "patience": patience,
+            "seed": seed,
+            "shuffle": bool(shuffle),
+            "device": backend.spec,
+            "precision": backend.precision,
+            "fused": bool(fused),
+            "threads": threads,
+        }
+        state = checkpoint.begin(network, told, len(plan.update.kept) if plan.update else 0)
+
     # What overflows on the host is found by the check for divergence, and said once.
     with ExitStack() as stack:
         stack.enter_context(using(threads))
         stack.enter_context(np.errstate(over="ignore", invalid="ignore"))
+        best = _Best(network)
+        if state is not None:
+            _fill(backend, network.buffer, state.parameters)
+            if plan.update is not None:
+                for kept, values in zip(plan.update.kept, state.kept, strict=True):
+                    _fill(backend, kept, values)
+                plan.update.taken = state.taken
+            best.see(state.epochs[state.best_epoch - 1], state.best)
         step = step_for(backend, plan, fused)
         history = History(backend.spec, step.name, backend.explain(plan) if fused else "")
+        if state is not None:
+            history.epochs += state.epochs
+            history.learning_rates += state.learning_rates
+            history.best_epoch = None if patience is None else best.epoch
         if profile is not None:
             step = stack.enter_context(profile.watching(backend, step))
         rounds = _Rounds(network, plan, step)
-        best, watch = _Best(network), _Watch(network)
-        stack.callback(best.put_back)  # however it ends
-        for number in range(1, epochs + 1):
+        watch = _Watch(network)
+        if patience is not None:  # however it ends
+            stack.callback(best.put_back)
+        if checkpoint is not None:
+            stack.callback(checkpoint.write)
+        for number in range(len(history.epochs) + 1, epochs + 1):
+            if number - 1 - best.epoch == patience:
+                break
             eta = schedule.rate(rate, epochs, history.epochs)
             began = perf_counter()
             order = backend.asarray(epoch_order(n, seed, number if shuffle else None))
@@ -215,12 +263,13 @@ def train(
             )
             history.epochs.append(epoch)
             history.learning_rates.append(eta)
+            best.see(epoch, parameters)
             if patience is not None:
-                best.see(epoch, parameters)
                 history.best_epoch = best.epoch
-            if on_epoch is not None and _is_true(on_epoch(epoch)):
-                break
-            if number - best.epoch == patience:
+            ends = on_epoch is not None and _is_true(on_epoch(epoch))
+            if checkpoint is not None:  # after the log, which no epoch may be missing from
+                checkpoint.note(_state(backend, plan, history, parameters, best))
+            if ends:
                 break
     return history
 
@@ -418,27 +467,51 @@ class _Rounds:
 
 
 class _Best:
-    """The epoch with the highest accuracy on the validation set, the first of equals."""
+    """The epoch with the highest accuracy on the validation set, the first of equals.
+
+    Without that set it is by the accuracy on the test set, and without that by the cost.
+    """
 
     def __init__(self, network: Network) -> None:
         self._network = network
-        self._accuracy, self._parameters = -1.0, np.empty(0)
+        self._score, self.parameters = -np.inf, np.empty(0)
         self.epoch = 0
 
     def see(self, epoch: Epoch, parameters: NDArray[Any]) -> None:
         """Keep the parameters, if it is that of all so far."""
-        assert epoch.validation_accuracy is not None
-        if epoch.validation_accuracy > self._accuracy:
-            self._accuracy, self._parameters = epoch.validation_accuracy, parameters
-            self.epoch = epoch.epoch
+        scores = epoch.validation_accuracy, epoch.test_accuracy, -epoch.train_cost
+        score = next(score for score in scores if score is not None)
+        if score > self._score:
+            self._score, self.parameters, self.epoch = score, parameters, epoch.epoch
 
     def put_back(self) -> None:
-        """Give the network its parameters, by a kernel that every device has: one row's gather."""
+        """Give the network its parameters."""
         if self.epoch:
-            backend, row = self._network.backend, self._parameters[np.newaxis]
-            first = backend.asarray(np.zeros(1, np.int32))
-            (buffer,) = backend.views(self._network.buffer, [row.shape])
-            backend.gather(backend.asarray(row), first, 0, 1, 1.0, buffer)
+            _fill(self._network.backend, self._network.buffer, self.parameters)
+
+
+def _fill(backend: Backend, flat: Array, values: NDArray[Any]) -> None:
+    """Put values in a flat array, by a kernel that every device has: one row's gather."""
+    row = values[np.newaxis]
+    first = backend.asarray(np.zeros(1, np.int32))
+    (buffer,) = backend.views(flat, [row.shape])
+    backend.gather(backend.asarray(row), first, 0, 1, 1.0, buffer)
+
+
+def _state(
+    backend: Backend, plan: Plan, history: History, parameters: NDArray[Any], best: _Best
+) -> State:
+    """Return where a training is at the end of an epoch."""
+    update = plan.update
+    return State(
+        epochs=list(history.epochs),
+        learning_rates=list(history.learning_rates),
+        parameters=parameters,
+        kept=[] if update is None else [backend.to_numpy(kept) for kept in update.kept],
+        taken=0 if update is None else update.taken,
+        best_epoch=best.epoch,
+        best=best.parameters,
+    )
 
 
 class _Watch:

@@ -43,7 +43,7 @@ LAYERS = [
     # Network.save and load stand in for model_file, and import it when they are called.
     ["fastnn.network", "fastnn.model_file"],
     ["fastnn.history", "fastnn.profiling"],
-    ["fastnn.log", "fastnn.schedules", "fastnn.tensorboard"],
+    ["fastnn.checkpoint", "fastnn.log", "fastnn.schedules", "fastnn.tensorboard"],
     ["fastnn.training"],
     ["fastnn.comparing", "fastnn.inspecting", "fastnn.range_test", "fastnn.trial"],
     ["fastnn.choosing", "fastnn.drawing", "fastnn.measuring"],

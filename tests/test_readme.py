@@ -63,6 +63,17 @@ def test_its_example_of_early_stopping_goes_on_from_there(
     assert "validation" in names
 
 
+def test_its_example_of_a_checkpoint_goes_on_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: dict[str, object] = {}
+    monkeypatch.chdir(tmp_path)
+    for block in BLOCKS:
+        if "load_dataset" in block or "train_set.split" in block or "Checkpoint" in block:
+            exec(compile(block, "README.md", "exec"), names)
+    assert "best" in names
+
+
 def test_every_file_it_links_to_exists() -> None:
     links = re.findall(r"\]\(([^)#]+)\)", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
     assert links

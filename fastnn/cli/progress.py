@@ -1,4 +1,4 @@
-"""A training as it is watched: a line an epoch, a bar on a terminal, and Ctrl-C."""
+"""A training as it is watched: a line an epoch, a bar on a terminal, and what ends it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SETTLED = 1.0  # seconds, after which the first mini-batches no longer tell how 
 
 @contextmanager
 def stopping_politely() -> Iterator[list[bool]]:
-    """Note Ctrl-C in a list, so that the mini-batch at hand is finished; a second ends at once."""
+    """Note Ctrl-C or SIGTERM in a list, so that the call at hand ends; a second ends at once."""
     heard: list[bool] = []
 
     def handler(*_: object) -> None:
@@ -31,25 +31,27 @@ def stopping_politely() -> Iterator[list[bool]]:
             raise KeyboardInterrupt
         heard.append(True)
 
-    before = signal.signal(signal.SIGINT, handler)
+    before = {each: signal.signal(each, handler) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield heard
     finally:
-        signal.signal(signal.SIGINT, before)
+        for each, handler_before in before.items():
+            signal.signal(each, handler_before)
 
 
 class Reporter:
     """A line an epoch and, on a terminal, a bar for the whole."""
 
-    def __init__(self, notes: Notes, epochs: int) -> None:
-        self._notes, self._epochs = notes, epochs
+    def __init__(self, notes: Notes, epochs: int, before: int) -> None:
+        self._notes, self._epochs, self._before = notes, epochs, before
         self._context = notes.bar()
 
     def __enter__(self) -> Reporter:
         self._bar = self._context.__enter__()
         if self._bar:
-            self._state = _State(self._epochs, self._bar.console)
-            self._task = self._bar.add_task(self._name(1), total=self._epochs, note=self._state)
+            self._state = _State(self._epochs, self._before, self._bar.console)
+            name = self._name(min(self._before + 1, self._epochs))
+            self._task = self._bar.add_task(name, total=self._epochs, note=self._state)
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -97,6 +99,13 @@ class Reporter:
 class Remaining:
     """How long a training will yet take, the measuring after each epoch included.
 
+    Parameters
+    ----------
+    epochs
+        Of all of it.
+    before
+        So many of them were done before, and tell nothing of how long it takes.
+
     Attributes
     ----------
     done
@@ -104,11 +113,11 @@ class Remaining:
         that training takes, by the epochs before.
     """
 
-    def __init__(self, epochs: int) -> None:
-        self._epochs = epochs
+    def __init__(self, epochs: int, before: int = 0) -> None:
+        self._epochs, self._before = epochs, before
         self._began: float | None = None
         self._trained, self._training_part = 0.0, 1.0
-        self.done = 0.0
+        self.done = float(before)
 
     def call(self, progress: Progress) -> None:
         """Note what is trained of an epoch."""
@@ -129,17 +138,18 @@ class Remaining:
     def seconds(self) -> float | None:
         """Return how long it will take from now on, or None while that cannot be said yet."""
         done = self.done  # which is asked by the thread that draws the bar
-        if not done or self._began is None or self._now - self._began < SETTLED:
+        here = done - self._before
+        if not here or self._began is None or self._now - self._began < SETTLED:
             return None
-        then = (self._now - self._began) * (self._epochs - done) / done
+        then = (self._now - self._began) * (self._epochs - done) / here
         return max(0.0, then - (perf_counter() - self._now))
 
 
 class _State:
     """What stands behind the bar, as much as fits; as a string, what it is at that moment."""
 
-    def __init__(self, epochs: int, console: Console) -> None:
-        self.time = Remaining(epochs)
+    def __init__(self, epochs: int, before: int, console: Console) -> None:
+        self.time = Remaining(epochs, before)
         self._epochs, self._console, self._began = epochs, console, perf_counter()
         self._score, self._rate = "", ""
 

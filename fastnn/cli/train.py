@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from fastnn.checks import MOST_EPOCHS
 from fastnn.cli.building import Blueprint, descent_of
@@ -35,9 +36,11 @@ from fastnn.cli.output import (
     versions,
 )
 from fastnn.cli.progress import Reporter, stopping_politely
+from fastnn.cli.resuming import resume
 from fastnn.errors import OutputError
 
 if TYPE_CHECKING:
+    from fastnn import Checkpoint
     from fastnn.data import Dataset, Datasets
     from fastnn.history import Epoch, History, Progress
     from fastnn.network import Network
@@ -73,6 +76,30 @@ FORMS = (
 @option("--seed", type=click.IntRange(min=0), default=0, help="Of the weights and the order.")
 @option("--shuffle/--no-shuffle", default=True, help="Another order every epoch.")
 @step_options
+@click.option(
+    "--checkpoint",
+    "folder",
+    metavar="FOLDER",
+    type=click.Path(),
+    help="Keep the state there after each epoch, so that a training that was ended can go on.",
+)
+@option(
+    "--checkpoint-every",
+    "every",
+    metavar="EPOCHS",
+    type=click.IntRange(1, MOST_EPOCHS),
+    default=1,
+    help="So seldom; the last epoch's is kept in any case.",
+)
+@click.option(
+    "--resume",
+    "resumed",
+    metavar="FOLDER",
+    type=click.Path(),
+    is_eager=True,
+    callback=resume,
+    help="Go on from there by the same settings, and go on keeping it; --epochs may be another.",
+)
 @click.option(
     "--profile",
     "trace",
@@ -119,6 +146,9 @@ def train(
     shuffle: bool,
     fused: bool,
     threads: int | None,
+    folder: str | None,
+    every: int,
+    resumed: Checkpoint | None,
     trace: str | None,
     log: str | None,
     tensorboard: str | None,
@@ -148,8 +178,13 @@ def train(
     rates = replace(schedule_of(schedule), warm_up=warm_up)
     check_validated(rates, patience, validation is not None)
     path = path if path is not None else _default_path(source)
+    checkpoint = _checkpoint(folder, every, resumed)
     _check_distinct(
-        {"--save": path, "--log": log, "--tensorboard": tensorboard, "--profile": trace}
+        ("--save", path),
+        ("--log", log),
+        ("--tensorboard", tensorboard),
+        ("--profile", trace),
+        *(("the checkpoint", file) for file in (checkpoint.files if checkpoint else [])),
     )
     replaced = check_writable(path).exists()
     target = check_trace(trace) if trace is not None else None
@@ -182,7 +217,13 @@ def train(
     if log is not None and os.path.exists(log):
         notes.say(f"log      {log}: the epochs of this training are added to it")
     profile = Profile() if trace is not None else None
-    with stopping_politely() as interrupted, Reporter(notes, epochs) as reporter:
+    network.trained_on = {"name": datasets.name, "sha256": datasets.sha256}
+    done = 0
+    if resumed is not None:
+        done = resumed.done
+        notes.say(f"resumed  {resumed.folder}: {done} epochs are done")
+    with stopping_politely() as interrupted, Reporter(notes, epochs, done) as reporter:
+        unkept: list[OutputError] = []
 
         def on_epoch(epoch: Epoch) -> bool:
             reporter.epoch(epoch)
@@ -194,18 +235,25 @@ def train(
             reporter.call(progress)
             return bool(interrupted)
 
+        def on_error(error: OutputError) -> None:
+            if not unkept:
+                reporter.complain(f"fastnn: {error}; the training goes on, and tries again")
+            unkept.append(error)
+
+        if checkpoint is not None:
+            checkpoint.on_error = on_error
         history = run(
             network,
             train_set,
             test=datasets.test,
             validation=validation_set,
             **settings,
+            checkpoint=checkpoint,
             profile=profile,
             on_epoch=on_epoch,
             on_call=on_call,
         )
         if saved := bool(history.epochs):
-            network.trained_on = {"name": datasets.name, "sha256": datasets.sha256}
             network.save(path)
     if profile is not None and target is not None:
         _show(notes, profile)
@@ -227,10 +275,14 @@ def train(
         else:
             what = f"; what is saved has learned a little more than epoch {len(history.epochs)}"
         notes.say(f"interrupted{what}")
+        if saved and checkpoint is not None and not unkept:
+            notes.say(f"it goes on after epoch {checkpoint.done}: --resume {checkpoint.folder}")
         return INTERRUPTED
+    if resumed is not None and len(history.epochs) == done:
+        notes.say(f"nothing was left to train: that of {resumed.folder} is finished")
     if by_default:
         notes.say("\nThese were small digits. MNIST, the real ones: fastnn train --data mnist")
-    return 1 if records.failed else 0
+    return 1 if records.failed or unkept else 0
 
 
 class _Records:
@@ -252,10 +304,28 @@ class _Records:
         return errors
 
 
-def _check_distinct(outputs: dict[str, str | None]) -> None:
+def _checkpoint(folder: str | None, every: int, resumed: Checkpoint | None) -> Checkpoint | None:
+    """Return where the state is to be kept, if anywhere."""
+    from fastnn import Checkpoint
+
+    context = click.get_current_context()
+    source = context.get_parameter_source("every")
+    if folder is None and resumed is None and source is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--checkpoint-every needs a folder, by --checkpoint or --resume")
+    if resumed is None:
+        return None if folder is None else Checkpoint(folder, every)
+    if folder is not None:
+        raise click.UsageError(
+            "--resume goes on keeping the state in its own folder; leave --checkpoint out"
+        )
+    resumed.every = every
+    return resumed
+
+
+def _check_distinct(*outputs: tuple[str, str | os.PathLike[str] | None]) -> None:
     """Refuse two options that name the same place, also where nothing is yet."""
     named: dict[str, str] = {}
-    for name, path in outputs.items():
+    for name, path in outputs:
         if path is not None:
             other = named.setdefault(os.path.realpath(path), name)
             if other != name:

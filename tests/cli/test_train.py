@@ -398,7 +398,8 @@ def test_help_names_every_option_and_loads_little(run_process):
     options = (
         "data validation device hidden activation output cost init epochs batch-size learning-rate "
         "eta schedule warm-up patience seed "
-        "no-shuffle no-fused profile log tensorboard save json quiet"
+        "no-shuffle no-fused checkpoint checkpoint-every resume "
+        "profile log tensorboard save json quiet"
     )
     for option in options.split():
         assert f"--{option}" in result.out

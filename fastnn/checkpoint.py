@@ -1,0 +1,334 @@
+"""What stays of a training that is killed: its state at the end of an epoch, in a folder.
+
+``last.safetensors`` is a model file with more in it: what the optimiser keeps, the best epoch's
+parameters, the history, and all that the training was told. Orders are drawn from the seed and the
+epoch's number, and a schedule goes by the history, so that this is all that the next epoch needs:
+a training that goes on from there comes to the same bits. ``best.safetensors`` is the model of the
+best epoch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn import model_file
+from fastnn.checks import whole_number
+from fastnn.errors import ArgumentError, DataError, ModelError, OutputError
+from fastnn.history import Epoch, Score
+from fastnn.outputs import cannot_write, check_output, clear_remains, replace
+
+if TYPE_CHECKING:
+    from fastnn.network import Network
+
+__all__ = ["Checkpoint", "State"]
+
+Array = NDArray[Any]
+
+LAST, BEST = "last.safetensors", "best.safetensors"
+
+# Of what a training was told, what may be another when it goes on.
+FREE = {"epochs", "device", "precision", "fused", "threads"}
+
+COLUMNS = [field.name for field in fields(Epoch)][1:]
+
+
+@dataclass
+class State:
+    """A training at the end of an epoch.
+
+    Attributes
+    ----------
+    epochs, learning_rates
+        The history so far.
+    parameters
+        The network's, one array.
+    kept, taken
+        The optimiser's: see :class:`fastnn.optimisers.Update`. None and 0 for plain descent.
+    best_epoch, best
+        The number of the best epoch, and its parameters.
+    """
+
+    epochs: list[Epoch]
+    learning_rates: list[float]
+    parameters: Array
+    kept: list[Array]
+    taken: int
+    best_epoch: int
+    best: Array
+
+
+class Checkpoint:
+    """A folder that a training keeps its state in; give one to :func:`fastnn.train`.
+
+    >>> fastnn.train(network, train_set, checkpoint=fastnn.Checkpoint("run"))
+
+    If that is killed, at whatever moment, the same call with ``fastnn.Checkpoint("run",
+    resume=True)`` goes on from the last checkpoint, and ends with the same weights and the same
+    history, bit for bit but for the times, on the same device. The network's own parameters are
+    then of no matter. ``last.safetensors`` in the folder holds the state; ``best.safetensors`` is
+    the model of the best epoch, the first of equals: by the accuracy on the validation set, else on
+    the test set, else by the cost. :meth:`fastnn.Network.load` reads both.
+
+    Parameters
+    ----------
+    folder
+        Where it is kept. It is made with the first checkpoint.
+    every
+        After how many epochs one is written, 1 or more. The last epoch's is written in any case.
+        Default 1, or as before.
+    resume
+        Whether to go on from what is in the folder. Else there must not be a checkpoint in it.
+        Default False.
+    on_error
+        Called with the :class:`fastnn.OutputError` if a checkpoint cannot be written, as where the
+        disk is full; the training goes on. Default None: the error ends it. The checkpoint before
+        is there in either case.
+
+    Attributes
+    ----------
+    settings
+        What the training was told that is in the folder; empty for a new one.
+    network
+        The one that is trained; before it begins, of one that goes on, as it is in the folder.
+
+    Raises
+    ------
+    ArgumentError
+        If ``every`` is out of its range.
+    OutputError
+        If the folder cannot be written to, or holds a checkpoint and the training is a new one.
+    ModelError
+        If the training cannot go on, since there is no checkpoint or it is damaged.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        every: int | None = None,
+        *,
+        resume: bool = False,
+        on_error: Callable[[OutputError], Any] | None = None,
+    ) -> None:
+        if not os.fspath(folder):
+            raise ArgumentError("the name of a checkpoint's folder is empty")
+        self.folder, self.on_error = Path(folder), on_error
+        self.settings: dict[str, Any] = {}
+        self.network: Network  # when there is one
+        self._last, self._best = self.folder / LAST, self.folder / BEST
+        self._state: State | None = None
+        self._unwritten: State | None = None
+        if resume:
+            stored = self._read()
+            every = stored if every is None else every
+        self.every = 1 if every is None else whole_number("every", every, 1)
+        self._check(resume)
+
+    @property
+    def done(self) -> int:
+        """How many epochs are in the folder."""
+        return 0 if self._state is None else len(self._state.epochs)
+
+    @property
+    def files(self) -> list[Path]:
+        """The folder, and what is written in it."""
+        return [self.folder, self._last, self._best]
+
+    def begin(self, network: Network, settings: Mapping[str, Any], kept: int) -> State | None:
+        """Return the state to go on from, or None for a new training.
+
+        Parameters
+        ----------
+        network
+            Whose parameters they are to be.
+        settings
+            All that the training is told.
+        kept
+            How many arrays its optimiser keeps.
+
+        Raises
+        ------
+        ArgumentError, DataError
+            If the one in the folder is another training: the sentence names the difference.
+        ModelError
+            If its optimiser kept something else.
+        OutputError
+            If the folder has become such that nothing can be written there.
+        """
+        # As they will be when they are read.
+        now = json.loads(json.dumps(settings, default=_plain))
+        if self._state is None:
+            self._check(False)
+        else:
+            self._compare(self.network, network, now)
+            if len(self._state.kept) != kept:
+                raise ModelError(f"{self._last} is damaged: it lacks what the optimiser keeps")
+        for file in (self._last, self._best):
+            clear_remains(file)
+        self.network, self.settings = network, now
+        if self._state is not None:
+            # It may have been killed between the two files.
+            self._keep_best(self._state)
+        return self._state
+
+    def note(self, state: State) -> None:
+        """Keep the state at the end of an epoch, and write it if it is time."""
+        self._unwritten = state
+        if len(state.epochs) % self.every == 0:
+            self.write()
+
+    def write(self) -> None:
+        """Write the state that was noted last, unless it is written."""
+        state = self._unwritten
+        if state is None:
+            return
+        try:
+            self._write(state)
+        except OutputError as error:
+            if self.on_error is None:
+                raise
+            self.on_error(error)
+            return
+        self._state, self._unwritten = state, None
+
+    def _write(self, state: State) -> None:
+        if self._state is None:
+            self._check(False)  # two may have begun in the same folder
+        try:
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise cannot_write(self.folder, error) from error
+        tensors = {f"optim.{number}": each for number, each in enumerate(state.kept)}
+        tensors["best"] = state.best
+        tensors["history.learning_rate"] = np.array(state.learning_rates)
+        for name in COLUMNS:
+            if getattr(state.epochs[0], name) is not None:
+                tensors[f"history.{name}"] = np.array([getattr(e, name) for e in state.epochs])
+        told = {
+            "settings": self.settings,
+            "every": self.every,
+            "taken": state.taken,
+            "best_epoch": state.best_epoch,
+        }
+        more = {model_file.CHECKPOINT: told}
+        replace(self._last, model_file.content(self.network, state.parameters, tensors, **more))
+        self._keep_best(state)
+
+    def _keep_best(self, state: State) -> None:
+        content = model_file.content(self.network, state.best)
+        try:
+            there = self._best.read_bytes()
+        except OSError:
+            there = b""
+        if there != content:
+            replace(self._best, content)
+
+    def _check(self, resume: bool) -> None:
+        """Refuse a folder that cannot be written to, or that a new training would take away."""
+        if not os.path.exists(self.folder):
+            check_output(self.folder, "a checkpoint", lambda _: True)
+            return
+        if not resume and (os.path.lexists(self._last) or os.path.lexists(self._best)):
+            raise OutputError(
+                f"{self.folder} holds the checkpoint of another training: go on with that "
+                f"(--resume {self.folder}), or choose another folder"
+            )
+        check_output(self._last, "a checkpoint", lambda _: True)
+        model_file.check_writable(self._best)
+
+    def _read(self) -> int:
+        """Take the state from the folder; return after how many epochs it was written."""
+        path = self._last
+        if not self.folder.is_dir():
+            raise ModelError(f"there is no checkpoint in {self.folder}: it is no folder")
+        if not os.path.lexists(path):
+            raise ModelError(f"there is no checkpoint in {self.folder}: it has no {LAST}")
+        stored = model_file.load(path, device="numpy")
+        description, tensors = model_file.read(path)
+        if model_file.CHECKPOINT not in description:
+            raise ModelError(f"{path} is a model, and no checkpoint to go on from")
+        try:
+            told = description[model_file.CHECKPOINT]
+            self.settings = dict(told["settings"])
+            self._state, self.network = _state(stored, told, tensors), stored
+            return whole_number("every", told["every"], 1)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            why = error if isinstance(error, ArgumentError) else "its description is not complete"
+            raise ModelError(f"{path} is damaged: {why}") from error
+
+    def _compare(self, stored: Network, network: Network, now: Mapping[str, Any]) -> None:
+        """Say in what the training in the folder differs from the one that is to go on."""
+        before = self.settings
+        sets, sets_before = now["sets"], before["sets"]
+        for key, name in (("train", "training"), ("validation", "validation"), ("test", "test")):
+            if sets.get(key) != sets_before.get(key):
+                raise DataError(
+                    f"the {name} set is not the one that the training in {self.folder} began with"
+                )
+        pairs = {
+            "sizes": (list(stored.sizes), list(network.sizes)),
+            "activations": (list(stored.activations), list(network.activations)),
+            "cost": (stored.cost, network.cost),
+            "init": (stored.init, network.init),
+            "dtype": (str(stored.backend.dtype), str(network.backend.dtype)),
+        }
+        pairs |= {name: (before.get(name), now[name]) for name in now if name not in FREE}
+        for name, (was, given) in pairs.items():
+            if was != given:
+                raise ArgumentError(
+                    f"the training in {self.folder} began with {name.replace('_', ' ')} "
+                    f"{_shown(was)}, and cannot go on with {_shown(given)}"
+                )
+
+
+def _state(network: Network, told: Mapping[str, Any], tensors: Mapping[str, Array]) -> State:
+    """Return the state that a file holds, or raise an error of those that _read expects."""
+    parameters = network.backend.to_numpy(network.buffer)
+    kept = [tensors[f"optim.{n}"] for n in range(sum(name[:6] == "optim." for name in tensors))]
+    for array in (tensors["best"], *kept):
+        if (array.shape, array.dtype) != (parameters.shape, parameters.dtype):
+            raise ArgumentError("its tensors are not those of its layers")
+    columns = {name[8:]: array for name, array in tensors.items() if name.startswith("history.")}
+    rates = columns.pop("learning_rate")
+    measured = {f"{key}_{what}" for key in told["settings"]["sets"] for what in Score._fields}
+    if columns.keys() != {"seconds", "samples_per_second"} | measured or any(
+        array.shape != (rates.size,) or array.dtype != np.float64
+        for array in (rates, *columns.values())
+    ):
+        raise ArgumentError("its history does not fit together")
+    if not all(np.isfinite(array).all() for array in tensors.values()):
+        raise ArgumentError("it holds numbers that are not finite")
+    rows = zip(*(array.tolist() for array in columns.values()), strict=True)
+    epochs = [
+        Epoch(number, **dict(zip(columns, row, strict=True))) for number, row in enumerate(rows, 1)
+    ]
+    return State(
+        epochs=epochs,
+        learning_rates=rates.tolist(),
+        parameters=parameters,
+        kept=kept,
+        taken=whole_number("taken", told["taken"], 0),
+        best_epoch=whole_number("best_epoch", told["best_epoch"], 1, len(epochs)),
+        best=tensors["best"],
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON has for a number of NumPy's or an object that it does not know."""
+    return value.item() if isinstance(value, np.generic) else repr(value)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict) and "name" in value:
+        rest = ", ".join(f"{key} {each}" for key, each in value.items() if key != "name")
+        return f"{value['name']} ({rest})"
+    if isinstance(value, list):
+        return "-".join(map(str, value))
+    return "none" if value is None else str(value)

@@ -1,0 +1,62 @@
+"""``fastnn train --resume``: what a training was told before stands as the options' defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from fastnn import Checkpoint
+
+__all__ = ["resume"]
+
+
+def resume(ctx: click.Context, param: click.Parameter, folder: str | None) -> Checkpoint | None:
+    """Read a checkpoint, and let its settings be the defaults of the options yet to be read.
+
+    What is given beside it is thus compared with them where everything else is, by the training.
+    """
+    if folder is None or ctx.resilient_parsing:
+        return None
+    from fastnn import Checkpoint
+    from fastnn.errors import ModelError
+
+    checkpoint = Checkpoint(folder, resume=True)
+    try:
+        ctx.default_map = _options(checkpoint)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"the checkpoint in {folder} is damaged: {error} is amiss") from error
+    return checkpoint
+
+
+def _options(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what options, by their parameters' names, would have given these settings."""
+    settings, network = checkpoint.settings, checkpoint.network
+    optimiser, schedule = dict(settings["optimiser"]), dict(settings["schedule"])
+    validation, origin = settings["sets"].get("validation"), network.trained_on
+    same = "epochs learning_rate l1 l2 clip_norm patience seed shuffle device precision fused"
+    options = {
+        **{name: settings[name] for name in (*same.split(), "threads")},
+        "source": origin and origin["name"],
+        "validation": validation and str(validation[0]),
+        "hidden": ",".join(map(str, network.sizes[1:-1])) or "none",
+        "activation": ",".join(network.activations[:-1]) or None,
+        "output": network.output,
+        "cost": network.cost,
+        "init": network.init,
+        "batch_size": str(settings["batch_size"]),
+        "optimiser": optimiser["name"],
+        "momentum": optimiser.get("momentum"),
+        "nesterov": optimiser.get("nesterov"),
+        "warm_up": schedule.pop("warm_up"),
+        "schedule": _text(schedule),
+        "every": checkpoint.every,
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _text(schedule: Mapping[str, Any]) -> str:
+    name, *numbers = schedule.values()
+    return f"{name}:{','.join(map(str, numbers))}" if numbers else str(name)
