@@ -196,7 +196,7 @@ class Checkpoint:
                 raise
             self.on_error(error)
             return
-        self._state, self._unwritten = state, None
+        self._unwritten = None
 
     def _write(self, state: State) -> None:
         if self._state is None:
@@ -219,6 +219,7 @@ class Checkpoint:
         }
         more = {model_file.CHECKPOINT: told}
         replace(self._last, model_file.content(self.network, state.parameters, tensors, **more))
+        self._state = state
         self._keep_best(state)
 
     def _keep_best(self, state: State) -> None:
@@ -297,7 +298,8 @@ def _state(network: Network, told: Mapping[str, Any], tensors: Mapping[str, Arra
             raise ArgumentError("its tensors are not those of its layers")
     columns = {name[8:]: array for name, array in tensors.items() if name.startswith("history.")}
     rates = columns.pop("learning_rate")
-    measured = {f"{key}_{what}" for key in told["settings"]["sets"] for what in Score._fields}
+    sets = dict(told["settings"]["sets"])
+    measured = {f"{key}_{what}" for key in sets for what in Score._fields}
     if columns.keys() != {"seconds", "samples_per_second"} | measured or any(
         array.shape != (rates.size,) or array.dtype != np.float64
         for array in (rates, *columns.values())

@@ -325,6 +325,7 @@ def replaced(name, array=None):
         spoiled("settings", to=[1]),
         spoiled("settings", "sets"),
         spoiled("settings", "sets", "validation"),
+        spoiled("settings", "sets", to=["train", "validation", "test"]),
         spoiled("every", to=0),
         spoiled("taken", to="many"),
         spoiled("best_epoch", to=3),
@@ -394,6 +395,21 @@ def test_on_a_full_disk_it_ends_or_goes_on_and_the_one_before_is_there(tmp_path,
         assert load_file(tmp_path / name / "last.safetensors")["history.train_cost"].size == 2
         resumed, _ = run(Checkpoint(tmp_path / name, resume=True))
         assert same(resumed, expected)
+
+
+def test_room_for_the_state_and_not_for_the_best_model(tmp_path, monkeypatch):
+    replace, errors = fastnn.checkpoint.replace, []
+
+    def failing(path, content):
+        if path.name == "best.safetensors" and not errors:
+            raise OutputError(f"cannot write {path}: No space left on device")
+        replace(path, content)
+
+    monkeypatch.setattr(fastnn.checkpoint, "replace", failing)
+    run(Checkpoint(tmp_path, on_error=errors.append), to=3)
+    assert len(errors) == 1
+    assert sorted(os.listdir(tmp_path)) == ["best.safetensors", "last.safetensors"]
+    assert Checkpoint(tmp_path, resume=True).done == 3
 
 
 def test_what_a_killed_process_left_is_cleared_away(folder):

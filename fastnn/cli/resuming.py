@@ -12,6 +12,23 @@ if TYPE_CHECKING:
 
 __all__ = ["resume"]
 
+# The settings that an option gives as it is, by the same name.
+SAME = [
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "l1",
+    "l2",
+    "clip_norm",
+    "patience",
+    "seed",
+    "shuffle",
+    "device",
+    "precision",
+    "fused",
+    "threads",
+]
+
 
 def resume(ctx: click.Context, param: click.Parameter, folder: str | None) -> Checkpoint | None:
     """Read a checkpoint, and let its settings be the defaults of the options yet to be read.
@@ -26,27 +43,25 @@ def resume(ctx: click.Context, param: click.Parameter, folder: str | None) -> Ch
     checkpoint = Checkpoint(folder, resume=True)
     try:
         ctx.default_map = _options(checkpoint)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"the checkpoint in {folder} is damaged: {error} is amiss") from error
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise ModelError(f"{folder} is damaged: its settings make no sense") from error
     return checkpoint
 
 
-def _options(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return what options, by their parameters' names, would have given these settings."""
+def _options(checkpoint: Checkpoint) -> dict[str, str]:
+    """Return by their parameters' names what options would have given these settings."""
     settings, network = checkpoint.settings, checkpoint.network
     optimiser, schedule = dict(settings["optimiser"]), dict(settings["schedule"])
     validation, origin = settings["sets"].get("validation"), network.trained_on
-    same = "epochs learning_rate l1 l2 clip_norm patience seed shuffle device precision fused"
     options = {
-        **{name: settings[name] for name in (*same.split(), "threads")},
+        **{name: settings[name] for name in SAME},
         "source": origin and origin["name"],
-        "validation": validation and str(validation[0]),
+        "validation": validation and validation[0],
         "hidden": ",".join(map(str, network.sizes[1:-1])) or "none",
         "activation": ",".join(network.activations[:-1]) or None,
         "output": network.output,
         "cost": network.cost,
         "init": network.init,
-        "batch_size": str(settings["batch_size"]),
         "optimiser": optimiser["name"],
         "momentum": optimiser.get("momentum"),
         "nesterov": optimiser.get("nesterov"),
@@ -54,7 +69,7 @@ def _options(checkpoint: Checkpoint) -> dict[str, Any]:
         "schedule": _text(schedule),
         "every": checkpoint.every,
     }
-    return {name: value for name, value in options.items() if value is not None}
+    return {name: str(value) for name, value in options.items() if value is not None}
 
 
 def _text(schedule: Mapping[str, Any]) -> str:

@@ -37,7 +37,7 @@ from fastnn.cli.output import (
 )
 from fastnn.cli.progress import Reporter, stopping_politely
 from fastnn.cli.resuming import resume
-from fastnn.errors import OutputError
+from fastnn.errors import ArgumentError, DataError, OutputError
 
 if TYPE_CHECKING:
     from fastnn import Checkpoint
@@ -171,6 +171,10 @@ def train(
 
     notes = Notes(quiet)
     by_default = source is None
+    if source is None and resumed is not None:
+        raise ArgumentError(
+            f"{resumed.folder} does not say by what data the training began; name them by --data"
+        )
     source = source if source is not None else "digits"
     # What can be refused is refused before the work.
     blueprint = Blueprint(device, precision, hidden, activation, output, cost, init, seed)
@@ -194,7 +198,15 @@ def train(
     if tensorboard is not None:
         with foreign_code():
             records.to.append(TensorBoard(tensorboard))
-    datasets = load_data(source, notes)
+    try:
+        datasets = load_data(source, notes)
+    except DataError as error:
+        if resumed is None:
+            raise
+        raise DataError(
+            f"{error}\n  The training in {resumed.folder} began with it; if it is elsewhere now, "
+            "name that by --data."
+        ) from error
     train_set, validation_set = datasets.train, None
     if validation is not None:
         train_set, validation_set = train_set.split(validation)

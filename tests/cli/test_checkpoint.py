@@ -1,13 +1,16 @@
 """``train --checkpoint`` and ``--resume``: what stays of a training, and how it goes on."""
 
+import json
 import os
 import signal
 import time
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import fastnn
+from fastnn.model_file import read
 
 TIMES = {"seconds", "samples_per_second"}
 
@@ -132,8 +135,9 @@ def test_changed_data_are_refused(refused, checkpointed, data, arrays, tmp_path)
     refused(4, "No such file", "train", "--resume", checkpointed, "--epochs", 9)
 
 
-def test_data_that_were_moved_are_named(run, checkpointed, data, tmp_path):
+def test_data_that_were_moved_are_named(run, refused, checkpointed, data, tmp_path):
     (tmp_path / data).rename(tmp_path / "moved.npz")
+    refused(4, ["No such file", "name that by --data"], "train", "--resume", checkpointed)
     assert run("train", "--resume", checkpointed, "--data", "moved.npz").code == 0
 
 
@@ -164,6 +168,46 @@ def test_folders_that_will_not_do(refused, checkpointed, tmp_path, code, says, a
     before = sorted(path for path in tmp_path.rglob("*"))
     refused(code, says, "train", *args.split())
     assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+KEYS = (
+    "sets epochs batch_size learning_rate optimiser l1 l2 clip_norm schedule patience seed shuffle "
+    "device precision fused threads"
+)
+
+
+@pytest.mark.parametrize("key", KEYS.split())
+def test_settings_that_make_no_sense(run, checkpointed, tmp_path, key):
+    path = tmp_path / checkpointed / "last.safetensors"
+    description, tensors = read(path)
+    settings = description["checkpoint"]["settings"]
+    assert KEYS.split() == list(settings)
+    for wrong in (None, "x", "\x1b[0m", -1, 1e308, True, [], [1], {}, {"name": 3}, {"name": "sgd"}):
+        settings[key] = wrong
+        save_file(tensors, path, {"fastnn": json.dumps(description)})
+        result = run("train", "--resume", checkpointed)
+        assert result.code in (0, 2, 3, 4)
+        assert "\x1b" not in result.err
+    del settings[key]
+    save_file(tensors, path, {"fastnn": json.dumps(description)})
+    assert run("train", "--resume", checkpointed).code == 4
+
+
+def test_one_that_was_begun_in_a_program(run, refused, data, arrays, tmp_path):
+    network = fastnn.Network([16, 5, 3], device="numpy")
+    learned, test = ((arrays[f"x_{name}"], arrays[f"y_{name}"]) for name in ("train", "test"))
+    schedule = fastnn.ExponentialDecay(np.float64(0.9), warm_up=np.int64(2))
+    options = {"schedule": schedule, "optimiser": "adamw", "batch_size": None}
+    checkpoint = fastnn.Checkpoint(tmp_path / "run")
+    fastnn.train(network, learned, test, epochs=2, checkpoint=checkpoint, **options)
+    args = ["train", "--resume", "run", "--epochs", 4, "--json"]
+    refused(2, "name them by --data", *args)
+    assert len(run(*args, "--data", data).json["epochs"]) == 4
+
+
+def test_both_files_are_models(run, checkpointed):
+    for name in ("last", "best"):
+        assert run("evaluate", f"{checkpointed}/{name}.safetensors").code == 0
 
 
 @pytest.mark.parametrize("option", ["--checkpoint", "--resume"])
