@@ -14,19 +14,8 @@ __all__ = ["resume"]
 
 # The settings that an option gives as it is, by the same name.
 SAME = [
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "l1",
-    "l2",
-    "clip_norm",
-    "patience",
-    "seed",
-    "shuffle",
-    "device",
-    "precision",
-    "fused",
-    "threads",
+    *("epochs", "batch_size", "learning_rate", "l1", "l2", "clip_norm", "patience", "seed"),
+    *("shuffle", "device", "precision", "fused", "threads"),
 ]
 
 

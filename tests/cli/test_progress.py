@@ -55,6 +55,15 @@ def test_measuring_counts_from_the_second_epoch_on(clock, measuring):
             assert said == pytest.approx(left, abs=1e-6)
 
 
+def test_epochs_that_were_done_before_tell_nothing_of_how_long_it_takes(clock):
+    remaining = Remaining(100, 90)
+    assert (remaining.done, remaining.seconds()) == (90, None)
+    clock.now += 10
+    remaining.call(Progress(91, 100, 100, 10.0))
+    remaining.epoch(Epoch(91, 10.0, 10.0, 0.1, 0.9))
+    assert (remaining.done, remaining.seconds()) == (91, pytest.approx(90))
+
+
 def test_it_runs_down_between_the_calls(clock):
     remaining = Remaining(10)
     clock.now += 10
