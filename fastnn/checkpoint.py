@@ -125,6 +125,7 @@ class Checkpoint:
         self._last, self._best = self.folder / LAST, self.folder / BEST
         self._state: State | None = None
         self._unwritten: State | None = None
+        self._best_epoch: int | None = None  # whose model is known to be in the folder
         if resume:
             stored = self._read()
             every = stored if every is None else every
@@ -223,6 +224,8 @@ class Checkpoint:
         self._keep_best(state)
 
     def _keep_best(self, state: State) -> None:
+        if self._best_epoch == state.best_epoch:
+            return
         content = model_file.content(self.network, state.best)
         try:
             there = self._best.read_bytes()
@@ -230,6 +233,7 @@ class Checkpoint:
             there = b""
         if there != content:
             replace(self._best, content)
+        self._best_epoch = state.best_epoch
 
     def _check(self, resume: bool) -> None:
         """Refuse a folder that cannot be written to, or that a new training would take away."""
