@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -54,7 +55,7 @@ def sigmoid_prime(z: Any) -> Any:
     return sigmoid(z) * (1 - sigmoid(z))
 
 
-class BookNetwork:
+class BookNetwork(ABC):
     """A network of sigmoid units; samples are columns, and W[j, k] leads from unit k to unit j.
 
     Attributes
@@ -137,9 +138,9 @@ class BookNetwork:
             nabla_w.insert(0, delta @ a_prev.T)
         return nabla_b, nabla_w
 
+    @abstractmethod
     def _output_delta(self, z: Array, a: Array, y: Array) -> Array:
         """BP1: δ^L, from z^L, a^L and the desired output."""
-        raise NotImplementedError
 
     def _descend(self, mini_batch: Iterable[Pair], eta: float, lmbda: float, n: int) -> None:
         """W ← (1 - ηλ/n) W - η/m Σ ∂C_x/∂W and b ← b - η/m Σ ∂C_x/∂b, a sample at a time."""
@@ -163,13 +164,13 @@ class BookNetwork:
         pairs = as_pairs(what, data, self.sizes)
         return sum(int(self.feedforward(x).argmax()) == as_digit(y) for x, y in pairs)
 
+    @abstractmethod
     def _take_step(self, mini_batch: list[Pair], eta: float, lmbda: float, n: int) -> None:
         """Call `update_mini_batch`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _cost_name(self) -> str | None:
         """Return the cost's name in :mod:`fastnn.costs`, None if it is a reader's own."""
-        raise NotImplementedError
 
     def _train(
         self,
