@@ -39,8 +39,9 @@ from fastnn.schedules import (
     ReduceOnPlateau,
     StepDecay,
 )
+from fastnn.scoring import evaluate
 from fastnn.tensorboard import TensorBoard
-from fastnn.training import evaluate, train
+from fastnn.training import train
 
 __all__ = [
     "SGD",

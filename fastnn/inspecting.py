@@ -17,9 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 from fastnn.backprop import PORTION, Workspace, backpropagate, feed_forward, workspaces
 from fastnn.checks import whole_number
 from fastnn.data.arrays import as_samples
+from fastnn.descent import plan_for
 from fastnn.errors import DataError
 from fastnn.network import Network
-from fastnn.training import LabelledSamples, fitting, plan_for
+from fastnn.scoring import LabelledSamples, fitting
 
 __all__ = [
     "SURE",

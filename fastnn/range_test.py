@@ -13,19 +13,13 @@ from fastnn.backends.base import Array
 from fastnn.backprop import step_for
 from fastnn.checks import MOST_THREADS, whole_number
 from fastnn.data import Dataset
+from fastnn.descent import Descent
 from fastnn.errors import DataError
 from fastnn.network import Network
-from fastnn.optimisers import Optimiser
+from fastnn.optimisers import Optimiser, optimiser_of
+from fastnn.scoring import LabelledSamples, Scorer, check_network, fitting
 from fastnn.threads import using
-from fastnn.training import (
-    LabelledSamples,
-    Scorer,
-    batch_size_of,
-    check_network,
-    descent_for,
-    epoch_order,
-    fitting,
-)
+from fastnn.training import batch_size_of, epoch_order
 
 __all__ = ["RangeTest", "range_test"]
 
@@ -103,9 +97,8 @@ def range_test(
     batch_size = batch_size_of(batch_size, n)
     if threads is not None:
         threads = whole_number("threads", threads, 1, MOST_THREADS)
-    plan, decay = descent_for(
-        copy, data, batch_size, optimiser=optimiser, l1=l1, l2=l2, clip_norm=clip_norm
-    )
+    descent = Descent(optimiser_of(optimiser), l1, l2, clip_norm)
+    plan, decay = descent.plan(copy, Scorer(copy, data), batch_size), descent.decay(n)
     some = epoch_order(n, seed, 0)[:MEASURED]  # training counts epochs from 1
     scorer = Scorer(copy, Dataset(data.x[some], data.labels[some]))
 

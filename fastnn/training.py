@@ -8,49 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from fastnn.backends.base import Array, Backend, Plan, Step
 from fastnn.backprop import step_for
 from fastnn.checkpoint import Checkpoint, State
-from fastnn.checks import (
-    MOST_EPOCHS,
-    MOST_THREADS,
-    number_between,
-    positive_number,
-    whole_number,
-)
-from fastnn.costs import mean_cost
-from fastnn.data import Dataset
-from fastnn.errors import ArgumentError, DataError, Diverged
+from fastnn.checks import MOST_EPOCHS, MOST_THREADS, positive_number, whole_number
+from fastnn.descent import Descent
+from fastnn.errors import ArgumentError, Diverged
 from fastnn.history import Epoch, History, Progress, Score
-from fastnn.inference import Samples
 from fastnn.network import Network
-from fastnn.optimisers import SGD, Optimiser, Update, optimiser_of
+from fastnn.optimisers import Optimiser, optimiser_of
 from fastnn.profiling import EVALUATE, Profile
 from fastnn.schedules import Schedule, schedule_of
+from fastnn.scoring import LabelledSamples, Scorer, check_network, fitting
 from fastnn.threads import using
 
-__all__ = [
-    "LabelledSamples",
-    "Scorer",
-    "batch_size_of",
-    "check_network",
-    "check_validated",
-    "descent_for",
-    "epoch_order",
-    "evaluate",
-    "fitting",
-    "plan_for",
-    "train",
-]
-
-LabelledSamples: TypeAlias = Dataset | tuple[ArrayLike, ArrayLike]
+__all__ = ["batch_size_of", "check_validated", "epoch_order", "train"]
 
 # So long a device works at the most before it is waited for: progress is shown, Ctrl-C is heard.
 ROUND_SECONDS = 0.25
@@ -162,8 +141,8 @@ def train(
     """
     check_network(network)
     epochs = whole_number("epochs", epochs, 1, MOST_EPOCHS)
-    optimiser = optimiser_of(optimiser)
-    rate = optimiser.learning_rate
+    descent = Descent(optimiser_of(optimiser), l1, l2, clip_norm)
+    rate = descent.optimiser.learning_rate
     if learning_rate is not None:
         rate = positive_number("learning_rate", learning_rate)
     seed = whole_number("seed", seed, 0)
@@ -181,13 +160,12 @@ def train(
     batch_size = batch_size_of(batch_size, n)
     backend = network.backend
     scorers = {key: Scorer(network, data) for key, data in sets.items()}
-    plan = scorers["train"].plan(batch_size)
-    l1, l2 = number_between("l1", l1, 0), number_between("l2", l2, 0)
-    plan, decay = _descending(plan, network, optimiser, l1 / n, l2 / n, clip_norm)
+    plan = descent.plan(network, scorers["train"], batch_size)
+    decay = descent.decay(n)
     if rate * decay >= 1:  # and no schedule raises it
         raise ArgumentError(
-            f"at a learning rate of {rate:g} an l2 of {l2:g} shrinks the weights to nothing in one "
-            f"mini-batch; their product must be below the number of samples, {n:,}"
+            f"at a learning rate of {rate:g} an l2 of {descent.l2:g} shrinks the weights to "
+            f"nothing in one mini-batch; their product must be below the number of samples, {n:,}"
         )
 
     state = None
@@ -197,10 +175,7 @@ def train(
             "epochs": epochs,
             "batch_size": batch_size,
             "learning_rate": rate,
-            "optimiser": {"name": optimiser.name, **asdict(optimiser)},
-            "l1": l1,
-            "l2": l2,
-            "clip_norm": clip_norm,
+            **descent.described(),
             "schedule": {"name": schedule.name, **asdict(schedule)},
             "patience": patience,
             "seed": seed,
@@ -279,34 +254,6 @@ def _is_true(answer: object) -> bool:
     return isinstance(answer, bool | np.bool) and bool(answer)
 
 
-def evaluate(network: Network, data: LabelledSamples) -> Score:
-    """Return the mean cost of a network on a labelled set, and the part of it classified rightly.
-
-    Parameters
-    ----------
-    network
-        The network.
-    data
-        A :class:`fastnn.Dataset` or a pair (x, class numbers), as in :func:`train`.
-
-    Returns
-    -------
-    fastnn.Score
-        The cost and the accuracy, 0 to 1.
-
-    Raises
-    ------
-    DataError
-        If the set does not fit the network, or the cost is beyond all numbers.
-    """
-    check_network(network)
-    with np.errstate(over="ignore", invalid="ignore"):
-        score = Scorer(network, fitting(network, "given", data))()
-    if not np.isfinite(score.cost):
-        raise DataError("the cost is not a finite number: are the samples in their range?")
-    return score
-
-
 def check_validated(schedule: Schedule, patience: int | None, there_is_one: bool) -> None:
     """Raise an ArgumentError if a validation set is needed, and there is none.
 
@@ -320,82 +267,6 @@ def check_validated(schedule: Schedule, patience: int | None, there_is_one: bool
         )
 
 
-def _descending(
-    plan: Plan,
-    network: Network,
-    optimiser: Optimiser,
-    l1: float,
-    l2: float,
-    clip_norm: float | None,
-) -> tuple[Plan, float]:
-    """Return the plan with what changes the parameters, and what shrinks them beside that, by η."""
-    beside, within = (l2, 0.0) if optimiser.decoupled else (0.0, l2)
-    if optimiser == SGD() and not l1 and clip_norm is None:  # and no subclass, which is no equal
-        return plan, beside
-    most = None if clip_norm is None else positive_number("clip_norm", clip_norm)
-    given = network.backend, network.layers, network.sizes, optimiser
-    return replace(plan, update=Update(*given, l1, within, most)), beside
-
-
-def descent_for(
-    network: Network,
-    data: Dataset,
-    batch_size: int,
-    *,
-    optimiser: str | Optimiser = "sgd",
-    l1: float = 0.0,
-    l2: float = 0.0,
-    clip_norm: float | None = None,
-) -> tuple[Plan, float]:
-    """Return what a step needs to train a network on a set, and the decay beside it.
-
-    A mini-batch at the rate η is to shrink the weights by 1 - η · decay; see :func:`train`.
-    """
-    data, optimiser = fitting(network, "training", data), optimiser_of(optimiser)
-    n = len(data)
-    l1, l2 = number_between("l1", l1, 0), number_between("l2", l2, 0)
-    plan = Scorer(network, data).plan(batch_size)
-    return _descending(plan, network, optimiser, l1 / n, l2 / n, clip_norm)
-
-
-def plan_for(network: Network, data: Dataset, batch_size: int, **descent: Any) -> Plan:
-    """Return what a step needs to train a network on a set, as :func:`descent_for` does."""
-    return descent_for(network, data, batch_size, **descent)[0]
-
-
-class Scorer:
-    """A labelled set on the network's device, to be measured again and again."""
-
-    def __init__(self, network: Network, data: Dataset) -> None:
-        self._network, self._labels = network, data.labels
-        self.samples = Samples(network.backend, network.sizes, data.x)
-        # One-hot, as bytes: a row a sample, with a 1 at its class.
-        self.targets: NDArray[np.uint8] = np.zeros((len(data), network.sizes[-1]), np.uint8)
-        self.targets[np.arange(len(data)), data.labels] = 1
-
-    def plan(self, batch_size: int) -> Plan:
-        """Return what it takes to train on the set."""
-        network = self._network
-        return Plan(
-            layers=network.layers,
-            sizes=network.sizes,
-            cost=network.cost,
-            inputs=self.samples.rows,
-            scale=self.samples.scale,
-            targets=network.backend.asarray(self.targets),
-            n=len(self.targets),
-            batch_size=batch_size,
-        )
-
-    def __call__(self) -> Score:
-        """Return the score of the network as it is now."""
-        outputs = self.samples.outputs(self._network.layers)
-        return Score(
-            cost=mean_cost(self._network.cost, outputs, self.targets),
-            accuracy=float(np.mean(outputs.argmax(axis=1) == self._labels)),
-        )
-
-
 def batch_size_of(given: int | None, n: int) -> int:
     """Return a number of samples in a mini-batch, all n for None, or raise an ArgumentError."""
     batch_size = n if given is None else whole_number("batch_size", given, 1)
@@ -405,29 +276,6 @@ def batch_size_of(given: int | None, n: int) -> int:
             "None (--batch-size full) takes all of them"
         )
     return batch_size
-
-
-def check_network(network: object) -> None:
-    """Raise an ArgumentError if it is none."""
-    if not isinstance(network, Network):
-        raise ArgumentError(f"network must be a fastnn.Network, not {type(network).__name__}")
-
-
-def fitting(network: Network, what: str, data: LabelledSamples) -> Dataset:
-    """Return the data as a Dataset whose samples and labels fit the network."""
-    dataset = Dataset.of(data)
-    n_in, n_out = network.sizes[0], network.sizes[-1]
-    if dataset.features != n_in:
-        raise DataError(
-            f"the {what} set's samples have {dataset.features} numbers each; "
-            f"the network takes {n_in}"
-        )
-    if (largest := int(dataset.labels.max())) >= n_out:
-        raise DataError(
-            f"the {what} set has the class number {largest}; the network's {n_out} outputs "
-            f"stand for 0 to {n_out - 1}"
-        )
-    return dataset
 
 
 def epoch_order(n: int, seed: int, epoch: int | None) -> NDArray[np.int32]:

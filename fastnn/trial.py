@@ -9,9 +9,10 @@ import numpy as np
 
 from fastnn.backprop import step_for
 from fastnn.data import Dataset
+from fastnn.descent import Descent
 from fastnn.network import Network
-from fastnn.optimisers import optimiser_of
-from fastnn.training import epoch_order, plan_for
+from fastnn.scoring import Scorer
+from fastnn.training import epoch_order
 
 __all__ = ["Trial"]
 
@@ -33,7 +34,7 @@ class Trial:
     fused
         Whether the device may take its own step.
     descent
-        Of :func:`fastnn.train`: optimiser, l1, l2 and clip_norm.
+        Of :class:`fastnn.descent.Descent`.
 
     Attributes
     ----------
@@ -53,9 +54,9 @@ class Trial:
         fused: bool = True,
         **descent: Any,
     ) -> None:
-        self.network, self.plan = network, plan_for(network, data, batch_size, **descent)
-        decoupled = optimiser_of(descent.get("optimiser", "sgd")).decoupled
-        self._shrink = 1 - RATE * descent.get("l2", 0) / len(data) if decoupled else 1.0
+        how, self.network = Descent(**descent), network
+        self.plan = how.plan(network, Scorer(network, data), batch_size)
+        self._shrink = 1 - RATE * how.decay(len(data))
         self._order = network.backend.asarray(epoch_order(len(data), seed=0, epoch=1))
         # Asked before the step takes memory, on which it may depend.
         self.why = network.backend.explain(self.plan) if fused else ""

@@ -44,6 +44,8 @@ LAYERS = [
     ["fastnn.network", "fastnn.model_file"],
     ["fastnn.history", "fastnn.profiling"],
     ["fastnn.checkpoint", "fastnn.log", "fastnn.schedules", "fastnn.tensorboard"],
+    ["fastnn.scoring"],
+    ["fastnn.descent"],
     ["fastnn.training"],
     ["fastnn.comparing", "fastnn.inspecting", "fastnn.range_test", "fastnn.trial"],
     ["fastnn.choosing", "fastnn.drawing", "fastnn.measuring"],

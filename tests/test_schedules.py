@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-import fastnn.training
+import fastnn.scoring
 from fastnn import (
     SGD,
     ArgumentError,
@@ -62,7 +62,7 @@ def scored(monkeypatch):
     """Make up the accuracies on the validation set, epoch by epoch; the last one stays."""
 
     def scored(accuracies):
-        left, measured = list(accuracies), fastnn.training.Scorer.__call__
+        left, measured = list(accuracies), fastnn.scoring.Scorer.__call__
 
         def score(self):
             given = measured(self)
@@ -70,7 +70,7 @@ def scored(monkeypatch):
                 return given
             return given._replace(accuracy=left.pop(0) if len(left) > 1 else left[0])
 
-        monkeypatch.setattr(fastnn.training.Scorer, "__call__", score)
+        monkeypatch.setattr(fastnn.scoring.Scorer, "__call__", score)
 
     return scored
 

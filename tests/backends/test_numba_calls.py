@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import fastnn
+from fastnn.descent import plan_for
 from fastnn.threads import using
-from fastnn.training import epoch_order, plan_for
+from fastnn.training import epoch_order
 
 OPTIMISERS = {"momentum": (0.9,), "Nesterov and L2": (0.8, True)}
 

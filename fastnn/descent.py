@@ -1,0 +1,76 @@
+"""What goes down, and how: the optimiser, the penalties, the gradient's length."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from fastnn.backends.base import Plan
+from fastnn.checks import number_between, positive_number
+from fastnn.data import Dataset
+from fastnn.network import Network
+from fastnn.optimisers import SGD, Optimiser, Update, optimiser_of
+from fastnn.scoring import Scorer, fitting
+
+__all__ = ["Descent", "plan_for"]
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How the parameters follow from the gradients, whatever the data and the device.
+
+    Parameters
+    ----------
+    optimiser, l1, l2, clip_norm
+        As in :func:`fastnn.train`.
+
+    Raises
+    ------
+    ArgumentError
+        For a name that is none, or a number out of its range.
+    """
+
+    optimiser: Optimiser = field(default_factory=SGD)  # or its name
+    l1: float = 0.0
+    l2: float = 0.0
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        put("optimiser", optimiser_of(self.optimiser))
+        put("l1", number_between("l1", self.l1, 0))
+        put("l2", number_between("l2", self.l2, 0))
+        if self.clip_norm is not None:
+            put("clip_norm", positive_number("clip_norm", self.clip_norm))
+
+    def described(self) -> dict[str, Any]:
+        """Return it as JSON can hold it, the optimiser with its name."""
+        return {
+            **asdict(self),
+            "optimiser": {"name": self.optimiser.name, **asdict(self.optimiser)},
+        }
+
+    def decay(self, n: int) -> float:
+        """Return what shrinks the weights beside the update, with n training samples.
+
+        A mini-batch at the rate η has the factor 1 - η · decay for them.
+        """
+        return self.l2 / n if self.optimiser.decoupled else 0.0
+
+    def plan(self, network: Network, training: Scorer, batch_size: int) -> Plan:
+        """Return what a step needs to train a network on a set."""
+        plan = training.plan(batch_size)
+        if self == Descent(l2=self.l2):  # and no subclass of SGD, which is no equal
+            return plan
+        within = 0.0 if self.optimiser.decoupled else self.l2 / plan.n
+        given = network.backend, network.layers, network.sizes, self.optimiser
+        update = Update(*given, self.l1 / plan.n, within, self.clip_norm)
+        return replace(plan, update=update)
+
+
+def plan_for(network: Network, data: Dataset, batch_size: int, **descent: Any) -> Plan:
+    """Return what a step needs to train a network on a set; the rest is as in :class:`Descent`."""
+    training = Scorer(network, fitting(network, "training", data))
+    return Descent(**descent).plan(network, training, batch_size)
