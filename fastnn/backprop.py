@@ -13,18 +13,20 @@ Samples are rows: A, D and W below are the matrices of a mini-batch of m samples
     =========================================  ======================  ============
 
 where D belongs to the layer whose W maps n_in units to n_out. σ′ is computed from a, never from z,
-so z is not kept.
+so z is not kept. With dropout A_prev is what is left of it, and BP2 drops the same units.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from fastnn.backends.base import Array, Backend, Layer, Plan, Step
+from fastnn.dropout import Dropout
 
 __all__ = [
     "PORTION",
@@ -41,6 +43,11 @@ __all__ = [
 PORTION = 1 << 23
 
 
+# out ← a layer's numbers but for those of units that rest: (layer, a, out); nothing where none do,
+# and out is a.
+Drop: TypeAlias = Callable[[int, Array, Array], None]
+
+
 class Workspace(NamedTuple):
     """The buffers for mini-batches of m samples.
 
@@ -52,33 +59,56 @@ class Workspace(NamedTuple):
         Targets, (m, sizes[-1]).
     delta
         One (m, n_out) for each layer that has weights; delta[l] belongs to a[l + 1].
+    seen
+        What the layer above sees of each but the last: a[l], or a matrix of its own where units of
+        a hidden layer rest, since σ′ is computed from a[l].
     """
 
     a: list[Array]
     y: Array
     delta: list[Array]
+    seen: list[Array]
 
 
-def workspaces(backend: Backend, sizes: Sequence[int], counts: set[int]) -> dict[int, Workspace]:
+def workspaces(
+    backend: Backend, sizes: Sequence[int], counts: set[int], dropout: Dropout | None = None
+) -> dict[int, Workspace]:
     """Return a workspace for each number of samples m; they share the memory of the largest."""
-    widths = (*sizes, sizes[-1], *sizes[1:])
+    rates = [0.0] * len(sizes) if dropout is None else dropout.rates
+    thinned = [layer for layer in range(1, len(sizes) - 1) if rates[layer]]
+    widths = (*sizes, sizes[-1], *sizes[1:], *(sizes[layer] for layer in thinned))
     flats = [backend.empty((max(counts) * n,), backend.dtype) for n in widths]
 
     def workspace(m: int) -> Workspace:
         buffers = [backend.views(flat, [(m, n)])[0] for flat, n in zip(flats, widths, strict=True)]
         depth = len(sizes)
-        return Workspace(buffers[:depth], buffers[depth], buffers[depth + 1 :])
+        a, y, delta = buffers[:depth], buffers[depth], buffers[depth + 1 : 2 * depth]
+        seen = a[:-1]
+        for layer, buffer in zip(thinned, buffers[2 * depth :], strict=True):
+            seen[layer] = buffer
+        return Workspace(a, y, delta, seen)
 
     return {m: workspace(m) for m in counts}
 
 
-def feed_forward(backend: Backend, layers: Sequence[Layer], a: Sequence[Array]) -> None:
-    """Fill a[1:] from the input a[0]."""
-    for layer, a_prev, out in zip(layers, a, a[1:], strict=False):
-        backend.forward(a_prev, layer.w, layer.b, layer.activation, out)
+def feed_forward(
+    backend: Backend,
+    layers: Sequence[Layer],
+    a: Sequence[Array],
+    seen: Sequence[Array] | None = None,
+    drop: Drop | None = None,
+) -> None:
+    """Fill a[1:] from the input a[0]; with dropout also what each layer sees of the one below."""
+    seen = a if seen is None else seen
+    for below, layer in enumerate(layers):
+        if drop is not None:
+            drop(below, a[below], seen[below])
+        backend.forward(seen[below], layer.w, layer.b, layer.activation, a[below + 1])
 
 
-def backpropagate(backend: Backend, layers: Sequence[Layer], cost: str, work: Workspace) -> None:
+def backpropagate(
+    backend: Backend, layers: Sequence[Layer], cost: str, work: Workspace, drop: Drop | None = None
+) -> None:
     """Fill work.delta from the activations and the targets, from the last layer to the first."""
     a, delta = work.a, work.delta
 
@@ -88,6 +118,8 @@ def backpropagate(backend: Backend, layers: Sequence[Layer], cost: str, work: Wo
     # BP2: δ^l = (δ^{l+1} W^{l+1}) ⊙ σ′(z^l)
     for l in range(len(layers) - 1, 0, -1):  # noqa: E741  the texts' letter
         backend.propagate_delta(delta[l], layers[l].w, a[l], layers[l - 1].activation, delta[l - 1])
+        if drop is not None:
+            drop(l, delta[l - 1], delta[l - 1])
 
 
 class BackpropStep:
@@ -114,7 +146,7 @@ class BackpropStep:
         self._portion = portion = min(plan.batch_size, max(1, PORTION // max(plan.sizes)))
         tail = plan.n % plan.batch_size
         counts = {portion, plan.batch_size % portion, min(tail, portion), tail % portion} - {0}
-        self._work = workspaces(backend, plan.sizes, counts)
+        self._work = workspaces(backend, plan.sizes, counts, plan.dropout)
         in_place = plan.update is None and portion < plan.batch_size
         self._before = _Before(backend, plan) if in_place else None
 
@@ -129,7 +161,7 @@ class BackpropStep:
         layers = self._before.copied() if self._before else plan.layers
         for first in range(start, stop, self._portion):
             work = self._passes(layers, order, first, min(first + self._portion, stop))
-            sums = zip(work.delta, work.a, strict=False)
+            sums = zip(work.delta, work.seen, strict=True)
 
             # BP3: ∂C/∂b = Σ_i D_i / m     b ← b - η ∂C/∂b
             # BP4: ∂C/∂W = Dᵀ A_prev / m   W ← shrink · W - η ∂C/∂W
@@ -151,8 +183,9 @@ class BackpropStep:
         backend, plan, work = self._backend, self._plan, self._work[stop - start]
         backend.gather(plan.inputs, order, start, stop, plan.scale, work.a[0])
         backend.gather(plan.targets, order, start, stop, 1.0, work.y)
-        feed_forward(backend, layers, work.a)
-        backpropagate(backend, layers, plan.cost, work)
+        drop = None if plan.dropout is None else partial(plan.dropout, start)
+        feed_forward(backend, layers, work.a, work.seen, drop)
+        backpropagate(backend, layers, plan.cost, work, drop)
         return work
 
 

@@ -77,7 +77,8 @@ def choose(
         False takes the first device of a fixed list that can be used, as the environment variable
         ``FASTNN_AUTO=static`` does.
     descent
-        Of :func:`fastnn.train`: optimiser, l1, l2 and clip_norm, those that are not the defaults.
+        Of :func:`fastnn.train`: optimiser, l1, l2, clip_norm and dropout, those that are not the
+        defaults.
 
     Raises
     ------

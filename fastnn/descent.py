@@ -1,4 +1,4 @@
-"""What goes down, and how: the optimiser, the penalties, the gradient's length."""
+"""How the cost descends: the optimiser, penalties, the gradient's length, dropout."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from fastnn.backends.base import Plan
 from fastnn.checks import number_between, positive_number
 from fastnn.data import Dataset
+from fastnn.dropout import Dropout, Rates, layer_rates
 from fastnn.network import Network
 from fastnn.optimisers import SGD, Optimiser, Update, optimiser_of
 from fastnn.scoring import Scorer, fitting
@@ -21,7 +22,7 @@ class Descent:
 
     Parameters
     ----------
-    optimiser, l1, l2, clip_norm
+    optimiser, l1, l2, clip_norm, dropout
         As in :func:`fastnn.train`.
 
     Raises
@@ -34,6 +35,7 @@ class Descent:
     l1: float = 0.0
     l2: float = 0.0
     clip_norm: float | None = None
+    dropout: Rates = 0.0
 
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:
@@ -59,15 +61,16 @@ class Descent:
         """
         return self.l2 / n if self.optimiser.decoupled else 0.0
 
-    def plan(self, network: Network, training: Scorer, batch_size: int) -> Plan:
-        """Return what a step needs to train a network on a set."""
-        plan = training.plan(batch_size)
-        if self == Descent(l2=self.l2):  # and no subclass of SGD, which is no equal
-            return plan
+    def plan(self, network: Network, training: Scorer, batch_size: int, seed: int = 0) -> Plan:
+        """Return what a step needs to train a network on a set; the seed is that of dropout."""
+        backend, sizes, plan = network.backend, network.sizes, training.plan(batch_size)
+        if rates := layer_rates(self.dropout, len(sizes) - 2):
+            plan = replace(plan, dropout=Dropout(backend, rates, sizes, plan.n, seed))
+        if self.optimiser == SGD() and not self.l1 and self.clip_norm is None:
+            return plan  # and no subclass of SGD, which is no equal
         within = 0.0 if self.optimiser.decoupled else self.l2 / plan.n
-        given = network.backend, network.layers, network.sizes, self.optimiser
-        update = Update(*given, self.l1 / plan.n, within, self.clip_norm)
-        return replace(plan, update=update)
+        given = backend, network.layers, sizes, self.optimiser
+        return replace(plan, update=Update(*given, self.l1 / plan.n, within, self.clip_norm))
 
 
 def plan_for(network: Network, data: Dataset, batch_size: int, **descent: Any) -> Plan:

@@ -21,6 +21,7 @@ TRACE_BEGINS = b'{"traceEvents"'
 PHASES = {
     "gather": "gather",
     "forward": "forward",
+    "drop": "dropout",
     "output_delta": "backward",
     "propagate_delta": "backward",
     **dict.fromkeys(("descend", "gradient", "clip", "momentum", "adam"), "update"),
@@ -46,7 +47,8 @@ class Profile:
     ----------
     spans
         In order: ``gather``, ``forward``, ``backward`` and ``update`` of each mini-batch of the
-        plain step, or ``NAME step`` for each call of another; and ``evaluate``.
+        plain step, with ``dropout`` where units rest; or ``NAME step`` for each call of another;
+        and ``evaluate``.
     """
 
     def __init__(self) -> None:

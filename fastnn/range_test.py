@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.backends.base import Array
+from fastnn.backends.base import Array, Plan
 from fastnn.backprop import step_for
 from fastnn.checks import MOST_THREADS, whole_number
 from fastnn.data import Dataset
@@ -65,6 +65,7 @@ def range_test(
     l1: float = 0.0,
     l2: float = 0.0,
     clip_norm: float | None = None,
+    dropout: float | Sequence[float] = 0.0,
     seed: int = 0,
     fused: bool = True,
     threads: int | None = None,
@@ -80,7 +81,7 @@ def range_test(
         Where the test starts from: as it is before training, if that is what a rate is sought for.
     train_set
         A :class:`fastnn.Dataset` or a pair (x, class numbers).
-    batch_size, optimiser, l1, l2, clip_norm, seed, fused, threads
+    batch_size, optimiser, l1, l2, clip_norm, dropout, seed, fused, threads
         As in :func:`fastnn.train`, with which the rate is to be used.
 
     Raises
@@ -97,8 +98,8 @@ def range_test(
     batch_size = batch_size_of(batch_size, n)
     if threads is not None:
         threads = whole_number("threads", threads, 1, MOST_THREADS)
-    descent = Descent(optimiser_of(optimiser), l1, l2, clip_norm)
-    plan, decay = descent.plan(copy, Scorer(copy, data), batch_size), descent.decay(n)
+    descent = Descent(optimiser_of(optimiser), l1, l2, clip_norm, dropout)
+    plan, decay = descent.plan(copy, Scorer(copy, data), batch_size, seed), descent.decay(n)
     some = epoch_order(n, seed, 0)[:MEASURED]  # training counts epochs from 1
     scorer = Scorer(copy, Dataset(data.x[some], data.labels[some]))
 
@@ -112,7 +113,7 @@ def range_test(
     # What overflows on the host is a cost that diverges.
     with using(threads), np.errstate(over="ignore", invalid="ignore"):
         step = step_for(copy.backend, plan, fused)
-        mini_batches = _mini_batches(copy, n, batch_size, seed)
+        mini_batches = _mini_batches(copy, plan, seed)
         lowest = start = cost()
         if not np.isfinite(start):
             raise DataError("the cost is not a finite number: are the samples in their range?")
@@ -132,14 +133,14 @@ def range_test(
     return RangeTest(start, tested, costs, _suggestion(start, tested, costs))
 
 
-def _mini_batches(
-    network: Network, n: int, batch_size: int, seed: int
-) -> Iterator[tuple[Array, int, int]]:
+def _mini_batches(network: Network, plan: Plan, seed: int) -> Iterator[tuple[Array, int, int]]:
     """Give one mini-batch after the other, as an order, where it starts and where it stops."""
     for epoch in count(1):
-        order = network.backend.asarray(epoch_order(n, seed, epoch))
-        for first in range(0, n, batch_size):
-            yield order, first, min(first + batch_size, n)
+        order = network.backend.asarray(epoch_order(plan.n, seed, epoch))
+        if plan.dropout is not None:
+            plan.dropout.epoch = epoch
+        for first in range(0, plan.n, plan.batch_size):
+            yield order, first, min(first + plan.batch_size, plan.n)
 
 
 def _suggestion(start: float, rates: list[float], costs: list[float]) -> float | None:

@@ -6,7 +6,7 @@ The loop owns what is done: the order of the samples, the rate, the measuring, t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from time import perf_counter
@@ -48,6 +48,7 @@ def train(
     l1: float = 0.0,
     l2: float = 0.0,
     clip_norm: float | None = None,
+    dropout: float | Sequence[float] = 0.0,
     schedule: str | Schedule = "constant",
     patience: int | None = None,
     seed: int = 0,
@@ -90,6 +91,10 @@ def train(
     clip_norm
         The gradient of a mini-batch, without the penalties, is shortened to that Euclidean length,
         above 0, where it is longer. Default None: it is not.
+    dropout
+        Which part of the hidden layers' units rests, 0 to below 1, or a list of such parts: for the
+        input and for each hidden layer. Which units they are is drawn anew for every sample, and
+        what is left is divided by 1 - dropout; costs are measured with all units. Default 0.
     schedule
         How η changes from epoch to epoch: a name, with parameters if wanted, such as "cosine" or
         "step:10,0.5", or an object of :mod:`fastnn.schedules` such as :class:`fastnn.StepDecay`,
@@ -100,7 +105,8 @@ def train(
         network then has the weights of the best epoch, the first of equals. Default None: all
         epochs are trained, and the last one's weights stay.
     seed
-        Of the order. Epoch e's is a permutation drawn on the host from (seed, e): the same on every
+        Of the order and of dropout. Epoch e's order is a permutation drawn on the host from
+        (seed, e), and whether a unit rests is a hash of the seed and its place: the same on every
         device.
     shuffle
         False takes the samples as they lie.
@@ -141,7 +147,7 @@ def train(
     """
     check_network(network)
     epochs = whole_number("epochs", epochs, 1, MOST_EPOCHS)
-    descent = Descent(optimiser_of(optimiser), l1, l2, clip_norm)
+    descent = Descent(optimiser_of(optimiser), l1, l2, clip_norm, dropout)
     rate = descent.optimiser.learning_rate
     if learning_rate is not None:
         rate = positive_number("learning_rate", learning_rate)
@@ -160,7 +166,7 @@ def train(
     batch_size = batch_size_of(batch_size, n)
     backend = network.backend
     scorers = {key: Scorer(network, data) for key, data in sets.items()}
-    plan = descent.plan(network, scorers["train"], batch_size)
+    plan = descent.plan(network, scorers["train"], batch_size, seed)
     decay = descent.decay(n)
     if rate * decay >= 1:  # and no schedule raises it
         raise ArgumentError(
@@ -176,6 +182,7 @@ def train(
             "batch_size": batch_size,
             "learning_rate": rate,
             **descent.described(),
+            "dropout": None if plan.dropout is None else plan.dropout.rates,
             "schedule": {"name": schedule.name, **asdict(schedule)},
             "patience": patience,
             "seed": seed,
@@ -219,6 +226,8 @@ def train(
             eta = schedule.rate(rate, epochs, history.epochs)
             began = perf_counter()
             order = backend.asarray(epoch_order(n, seed, number if shuffle else None))
+            if plan.dropout is not None:
+                plan.dropout.epoch = number
             for done in rounds(order, eta, 1 - eta * decay):
                 seconds = max(perf_counter() - began, 1e-9)  # on a coarse clock it could be 0
                 if not watch.finite():

@@ -248,3 +248,19 @@ extern "C" __global__ void clip(
     for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += all)
         gradient[i] = gradient[i] / length * most;
 }
+
+// Inverted dropout: out_k = 0 where draw_k < rate, else scale · a_k, with the reference's draws, of
+// whose upper 32 bits the threshold is the rate. count numbers; out may be a
+extern "C" __global__ void drop(const real* a, unsigned long long key, unsigned long long first,
+    unsigned long long threshold, real scale, long long count, real* out)
+{
+    const unsigned long long gamma = 0x9E3779B97F4A7C15ull;
+    const long long all = (long long)gridDim.x * blockDim.x;
+    for (long long k = (long long)blockIdx.x * blockDim.x + threadIdx.x; k < count; k += all) {
+        unsigned long long z = key + (first + k + 1) * gamma;
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
+        z ^= z >> 31;
+        out[k] = z >> 32 < threshold ? real(0) : scale * a[k];
+    }
+}

@@ -23,6 +23,7 @@ from fastnn.kernels.numba_sigma import (
     sigma,
     sigma_prime,
 )
+from fastnn.kernels.reference import GAMMA, MIX
 
 Array: TypeAlias = Any
 
@@ -198,3 +199,18 @@ def clip(gradient: Array, most: float) -> None:
     if length * largest > most:
         for i in range(gradient.size):
             gradient[i] = like(most, gradient[i] / largest * (most / length))
+
+
+@njit(**FLAGS)
+def drop(a: Array, key: int, first: int, threshold: int, scale: float, out: Array) -> None:
+    """out_k = 0 if draw_k < rate, else scale · a_k; draws from the reference's, on 64 bits.
+
+    All that is whole is of 64 bits without a sign, or Numba computes in floats.
+    """
+    z = key + first * GAMMA
+    for k in range(a.size):
+        z += GAMMA
+        x = (z ^ (z >> np.uint64(30))) * MIX[0]
+        x = (x ^ (x >> np.uint64(27))) * MIX[1]
+        x ^= x >> np.uint64(31)
+        out[k] = scale * a[k] if x >> np.uint64(32) >= threshold else like(scale, 0)

@@ -215,3 +215,44 @@ def clip(gradient: Array, most: float) -> Array:
     parts = gradient / largest  # whose squares stay in their range
     root = np.sqrt(np.sum(parts * parts))
     return parts * (most / root) if largest * root > most else gradient
+
+
+def draws(key: int, first: int, count: int) -> Array:
+    """Return so many numbers of 64 bits of a key's stream, from the one with the number first on.
+
+    A counter-based generator has no state: each number is a hash of its place, so that any device
+    draws any part of the stream, in any order. The hash is SplitMix64's (Steele, Lea and Flood,
+    2014), with z = key + (place + 1) · γ in arithmetic modulo 2⁶⁴.
+    """
+    z = np.uint64(key) + (np.arange(count, dtype=np.uint64) + np.uint64(first + 1)) * GAMMA
+    z = (z ^ (z >> np.uint64(30))) * MIX[0]
+    z = (z ^ (z >> np.uint64(27))) * MIX[1]
+    return z ^ (z >> np.uint64(31))
+
+
+GAMMA = np.uint64(0x9E3779B97F4A7C15)  # 2⁶⁴ divided by the golden ratio, made odd
+MIX = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+
+
+class Dropped(NamedTuple):
+    """Which numbers of a matrix are dropped: number k, row by row, by number first + k of a key."""
+
+    key: int
+    first: int
+    rate: float  # from 0 to below 1
+
+    @property
+    def threshold(self) -> int:
+        """What the upper 32 bits of a draw are below, or the number is dropped."""
+        return int(self.rate * 2**32)
+
+
+def drop(a: Array, by: Dropped) -> Array:
+    """Inverted dropout: out_k = 0 if draw_k < rate, else a_k / (1 - rate), draws from [0, 1).
+
+    a (m, n) -> (m, n)
+    """
+    draw = draws(by.key, by.first, a.size).reshape(a.shape) >> np.uint64(32)
+    scaled: Array = a * a.dtype.type(1 / (1 - by.rate))
+    scaled[draw < by.threshold] = 0
+    return scaled

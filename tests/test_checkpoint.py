@@ -43,6 +43,7 @@ OPTIONS = {
     },
     "plateau": {"schedule": "plateau:1", "learning_rate": 2},
     "patience": {"patience": 2, "learning_rate": 3},
+    "dropout": {"dropout": [0.1, 0.4]},
     "as they lie": {"shuffle": False, "batch_size": None},
 }
 
@@ -224,6 +225,7 @@ WRONG = {
     "batch size 10": (ArgumentError, {"batch_size": 11}),
     "l1 0": (ArgumentError, {"l1": 0.1}),
     "l2 0": (ArgumentError, {"l2": 0.1}),
+    "dropout none": (ArgumentError, {"dropout": 0.1}),
     "clip norm none": (ArgumentError, {"clip_norm": 1}),
     "schedule constant .warm_up 0.*cosine": (ArgumentError, {"schedule": "cosine"}),
     "patience none": (ArgumentError, {"patience": 3}),

@@ -23,7 +23,7 @@ LAYERS = [
     ["fastnn.outputs"],
     ["fastnn.checks"],
     ["fastnn.backends", "fastnn.backends.base"],
-    ["fastnn.optimisers"],
+    ["fastnn.dropout", "fastnn.optimisers"],
     ["fastnn.backends.host"],
     ["fastnn.backends.numpy_cpu", "fastnn.activations", "fastnn.costs", "fastnn.initialisers"],
     ["fastnn.backends.blas", "fastnn.backends.cuda_driver"],

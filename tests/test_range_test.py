@@ -90,6 +90,7 @@ def test_the_first_cost_is_after_ten_mini_batches_at_the_first_rate(digits):
     [
         {"optimiser": "adamw", "l2": 5.0},
         {"l1": 1.0, "clip_norm": 1.0},
+        {"dropout": 0.3},
         {"batch_size": None, "fused": False},
         {"batch_size": 1, "optimiser": fastnn.SGD(0.5, nesterov=True)},
         {"l2": 1437.0},  # whose rates end below 1, where weights are shrunk to nothing

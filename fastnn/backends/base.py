@@ -111,6 +111,8 @@ class Plan:
     update
         What changes the parameters by the gradient of a mini-batch, a ``fastnn.optimisers.Update``;
         None for plain gradient descent. A fused step that does not know it declines.
+    dropout
+        Which units rest, a ``fastnn.dropout.Dropout``, or None; the same goes for it.
     """
 
     layers: tuple[Layer, ...]
@@ -122,6 +124,7 @@ class Plan:
     n: int
     batch_size: int
     update: Any = None
+    dropout: Any = None
 
 
 class Step(Protocol):
@@ -313,8 +316,8 @@ class Backend(ABC):
         self.matmul(delta, a_prev, w, transpose_a=True, alpha=-rate, beta=shrink)
         self.sum_rows(delta, b, alpha=-rate, beta=1.0)
 
-    # Updates that keep more than the parameters. All arrays have w's shape; a device that has no
-    # kernel of its own takes them to the host and back, which is right, and slow.
+    # What not every training needs: a device that has no kernel of its own takes the arrays to the
+    # host and back, which is right, and slow. In updates all have w's shape.
     # ---------------------------------------------------------------------
 
     def momentum(self, w: Array, velocity: Array, gradient: Array, by: reference.Momentum) -> None:
@@ -337,6 +340,13 @@ class Backend(ABC):
     def clip(self, gradient: Array, most: float) -> None:
         """g ← g · min(1, most / ‖g‖), with the Euclidean length of all of it; g (k,)."""
         self._on_the_host(lambda g: (reference.clip(g, most),), [gradient], [])
+
+    def drop(self, a: Array, by: reference.Dropped, out: Array) -> None:
+        """Inverted dropout: out_k = 0 if draw_k < rate, else a_k / (1 - rate).
+
+        a, out (m, n), which may be the same array.
+        """
+        self._on_the_host(lambda _, a: (reference.drop(a, by),), [out], [a])
 
     def _on_the_host(
         self,

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from fastnn.backends.base import Array, Backend, Shape, pieces
 from fastnn.backends.cuda_gpu import Definitions, Gpu, Kernel
 from fastnn.backends.cuda_streaming import HostRows, chunks
-from fastnn.kernels.reference import GRADIENT_FACTOR, LEAK, MATCHED, SIGMA, Adam, Momentum
+from fastnn.kernels.reference import GRADIENT_FACTOR, LEAK, MATCHED, SIGMA, Adam, Dropped, Momentum
 from fastnn.optimisers import SGD
 
 __all__ = ["CODES", "C_TYPES", "CudaKernels"]
@@ -147,6 +147,12 @@ class CudaKernels(Backend):
         self._launch("lengths", (_PARTS,), (_THREADS,), (gradient, count, lengths))
         how = lengths, np.int32(_PARTS), self.dtype.type(most), count
         self._launch_by_numbers("clip", *how, gradient)
+
+    def drop(self, a: Array, by: Dropped, out: Array) -> None:
+        """Inverted dropout: out_k = 0 if draw_k < rate, else a_k / (1 - rate)."""
+        where, scale = map(np.uint64, (by.key, by.first, by.threshold)), 1 / (1 - by.rate)
+        how = self.dtype.type(scale), np.int64(a.size)
+        self._launch_by_numbers("drop", a, *where, *how, out)
 
     def cost_gradient(self, activation: str, cost: str) -> tuple[np.int32, Any]:
         """Return by which σ′ and by which factor a - y becomes δ, as the kernels take them."""

@@ -111,6 +111,8 @@ class CupyBackend(CudaKernels):
         """Return the step's name, how it fits if it is the resident one, and why it is that."""
         if plan.update is not None and not plan.update.is_descent:
             return "plain", None, "the others are for gradient descent, without clipping"
+        if plan.dropout is not None:
+            return "plain", None, "the others have no dropout"
         how: Fit | str = "it has no place for velocities"
         if plan.update is None:
             how = fit(plan.sizes, plan.batch_size, plan.inputs.dtype, self.dtype, self.gpu.limits)

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from itertools import pairwise
 from typing import ClassVar
 
+import numpy as np
 from numpy.typing import DTypeLike
 
 from fastnn.backends.base import Plan, Step
@@ -19,7 +20,7 @@ from fastnn.backends.blas import find_blas
 from fastnn.backends.host import Array, HostBackend
 from fastnn.backends.numba_code import Code, code, modules
 from fastnn.backends.numba_step import EpochStep
-from fastnn.kernels.reference import GRADIENT_FACTOR, MATCHED, Adam, Momentum
+from fastnn.kernels.reference import GRADIENT_FACTOR, MATCHED, Adam, Dropped, Momentum
 from fastnn.threads import processors, team, together
 
 # With so many multiplications each, a further thread is worth its start.
@@ -128,6 +129,11 @@ class NumbaBackend(HostBackend):
         """g ← g · min(1, most / ‖g‖)."""
         self._code.kernels.clip(gradient, self.dtype.type(most))
 
+    def drop(self, a: Array, by: Dropped, out: Array) -> None:
+        """Inverted dropout: out_k = 0 if draw_k < rate, else a_k / (1 - rate)."""
+        where, scale = map(np.uint64, (by.key, by.first, by.threshold)), 1 / (1 - by.rate)
+        self._code.kernels.drop(a.ravel(), *where, self.dtype.type(scale), out.ravel())
+
     def fused_step(self, plan: Plan) -> Step | None:
         """Return the step that takes an epoch in one call, or None for very large mini-batches."""
         return None if _declined(plan) else EpochStep(plan, self._code, self.dtype)
@@ -142,6 +148,8 @@ def _declined(plan: Plan) -> str | None:
     """Return why a plan is not for the fused step, or None."""
     if plan.update is not None and not plan.update.is_descent:
         return "it is for gradient descent, with momentum and penalties, without clipping"
+    if plan.dropout is not None:
+        return "it has no dropout"
     if plan.batch_size * max(plan.sizes) > _MOST_NUMBERS:
         return "a mini-batch is so large that it goes in portions"
     weights = sum(n_in * n_out for n_in, n_out in pairwise(plan.sizes))

@@ -73,10 +73,18 @@ class Blueprint:
 
 
 def descent_of(
-    name: str, momentum: float, nesterov: bool, l1: float, l2: float, clip_norm: float | None
+    name: str,
+    momentum: float,
+    nesterov: bool,
+    l1: float,
+    l2: float,
+    clip_norm: float | None,
+    dropout: float | list[float],
+    hidden: list[int],
 ) -> dict[str, Any]:
     """Return what :func:`fastnn.train` takes of these."""
     from fastnn.checks import number_between, positive_number
+    from fastnn.dropout import layer_rates
     from fastnn.errors import ArgumentError
     from fastnn.optimisers import SGD, optimiser_of
 
@@ -90,4 +98,5 @@ def descent_of(
         "l1": number_between("--l1", l1, 0),
         "l2": number_between("--l2", l2, 0),
         "clip_norm": None if clip_norm is None else positive_number("--clip-norm", clip_norm),
+        "dropout": layer_rates(dropout, len(hidden)) or 0.0,
     }

@@ -52,6 +52,7 @@ def lr_find(
     l1: float,
     l2: float,
     clip_norm: float | None,
+    dropout: float | list[float],
     seed: int,
     fused: bool,
     threads: int | None,
@@ -70,7 +71,7 @@ def lr_find(
 
     notes = Notes(quiet)
     blueprint = Blueprint(device, precision, hidden, activation, output, cost, init, seed)
-    descent = descent_of(optimiser, momentum, nesterov, l1, l2, clip_norm)
+    descent = descent_of(optimiser, momentum, nesterov, l1, l2, clip_norm, dropout, hidden)
     target = None
     if plot is not None:
         target = check_output(plot, "a picture of ours", drawing.is_picture)

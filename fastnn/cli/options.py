@@ -58,6 +58,16 @@ def _validation(
     )
 
 
+def _dropout(ctx: click.Context, param: click.Parameter, value: str) -> float | list[float]:
+    try:
+        parts = [float(part) for part in _split(value)]
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is neither a part, like 0.5, nor several, like 0.2,0.5"
+        ) from None
+    return parts if "," in value else parts[0]
+
+
 def _one_or_each(ctx: click.Context, param: click.Parameter, value: str) -> str | list[str]:
     """Read a value, or several with commas between."""
     return _split(value) if "," in value else value
@@ -175,6 +185,13 @@ descent_options = _together(
     option("--l1", type=float, default=0.0, help="λ of the penalty λ/n Σ|w|."),
     option("--l2", type=float, default=0.0, help="λ of the penalty λ/2n Σw²."),
     click.option("--clip-norm", type=float, help="Shorten longer gradients to that length."),
+    option(
+        "--dropout",
+        default="0",
+        metavar="PART,...",
+        callback=_dropout,
+        help="Of the hidden layers' units; or of the input and of each hidden layer: 0.2,0.5.",
+    ),
 )
 step_options = _together(
     option("--fused/--no-fused", default=True, help="The device's own step, where it has one."),

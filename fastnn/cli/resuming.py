@@ -54,6 +54,7 @@ def _options(checkpoint: Checkpoint) -> dict[str, str]:
         "optimiser": optimiser["name"],
         "momentum": optimiser.get("momentum"),
         "nesterov": optimiser.get("nesterov"),
+        "dropout": ",".join(map(str, settings["dropout"] or [])) or None,
         "warm_up": schedule.pop("warm_up"),
         "schedule": _text(schedule),
         "every": checkpoint.every,

@@ -139,6 +139,7 @@ def train(
     l1: float,
     l2: float,
     clip_norm: float | None,
+    dropout: float | list[float],
     schedule: str,
     warm_up: int,
     patience: int | None,
@@ -178,7 +179,7 @@ def train(
     source = source if source is not None else "digits"
     # What can be refused is refused before the work.
     blueprint = Blueprint(device, precision, hidden, activation, output, cost, init, seed)
-    descent = descent_of(optimiser, momentum, nesterov, l1, l2, clip_norm)
+    descent = descent_of(optimiser, momentum, nesterov, l1, l2, clip_norm, dropout, hidden)
     rates = replace(schedule_of(schedule), warm_up=warm_up)
     check_validated(rates, patience, validation is not None)
     path = path if path is not None else _default_path(source)

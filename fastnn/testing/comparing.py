@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from fastnn.backends.base import Backend, Layer, Plan, Step
 from fastnn.backends.numpy_cpu import NumpyBackend
 from fastnn.comparing import rounding
+from fastnn.dropout import Dropout
 from fastnn.kernels import reference
+from fastnn.kernels.reference import Dropped
 from fastnn.network import Network
 from fastnn.optimisers import Optimiser, Update
 
@@ -73,12 +75,14 @@ def assert_descends(
     kind: str,
     optimiser: Optimiser | None = None,
     l2: float = 0.0,
+    rates: Sequence[float] | None = None,
 ) -> None:
     """Three epochs against the reference in float64.
 
     The first in as few calls as the step's stride allows, the second in calls of one mini-batch,
     the third in calls of one, two, three and so on; each with an order, a rate and a factor to
-    shrink by of its own. Many pixels are 0, as in images.
+    shrink by of its own, and draws of its own where units rest at some rates. Many pixels are 0, as
+    in images.
     """
     rng = np.random.default_rng(n)
     backend, n_in, n_out = network.backend, network.sizes[0], network.sizes[-1]
@@ -98,30 +102,44 @@ def assert_descends(
         n=n,
         batch_size=batch_size,
     )
-    exact = crossing = None
+    exact, crossing = None, False  # whether the device takes the host
     if optimiser is not None:
         plan = replace(plan, update=Update(backend, plan.layers, plan.sizes, optimiser, 0.0, l2))
         layers = [Layer(*pair, "") for pair in zip(w, b, strict=True)]
         exact = Update(NumpyBackend(dtype="float64"), layers, plan.sizes, optimiser, 0.0, l2)
-        crossing = type(backend).momentum is Backend.momentum  # that takes the host
+        crossing = type(backend).momentum is Backend.momentum
+    if rates is not None:
+        plan = replace(plan, dropout=Dropout(backend, rates, plan.sizes, n, seed=3))
+        crossing = crossing or type(backend).drop is Backend.drop
     step = make_step(backend, plan)
     starts = range(0, n, batch_size)
     strides = (itertools.repeat(step.stride), itertools.repeat(1), itertools.count(1))
     epochs = [(rng.permutation(n).astype(np.int32), 0.3 / e, shrink**e) for e in (1, 2, 3)]
     orders = [backend.asarray(order) for order, *_ in epochs]
     with nullcontext() if crossing else _no_crossings(backend):
-        for order, (_, *how), stride in zip(orders, epochs, strides, strict=True):
+        for number, (order, (_, *how), stride) in enumerate(
+            zip(orders, epochs, strides, strict=True), 1
+        ):
             start = 0
+            if plan.dropout is not None:
+                plan.dropout.epoch = number
             while start < n:
                 stop = min(start + batch_size * min(next(stride), step.stride), n)
                 step(order, start, stop, *how)
                 start = stop
 
-    for order, *how in epochs:
+    for number, (order, rate, factor) in enumerate(epochs):
+        # What a unit's number is multiplied by: a matrix for each layer, a row for each sample.
+        masks = [np.ones((n, 1)) for _ in w]
+        if rates is not None:
+            masks = [
+                reference.drop(np.ones((n, width)), Dropped(key, number * n * width, part))
+                for key, width, part in zip(plan.dropout.keys, plan.sizes, rates, strict=False)
+            ]
         for start in starts:
-            batch = order[start : start + batch_size]
-            rate, factor = how
-            _reference_mini_batch(network, w, b, scale * x[batch], y[batch], rate, factor, exact)
+            piece = slice(start, start + batch_size)
+            given = scale * x[order[piece]], y[order[piece]], [mask[piece] for mask in masks]
+            _reference_mini_batch(network, w, b, *given, rate, factor, exact)
     # The rounding of each mini-batch adds to that of all before it.
     k = max(batch_size, *network.sizes) * (len(epochs) * len(starts)) ** 2
     for got, expected in zip((*network.weights, *network.biases), (*w, *b), strict=True):
@@ -134,23 +152,25 @@ def _reference_mini_batch(
     b: list[Array],
     x: Array,
     y: Array,
+    masks: list[Array],
     rate: float,
     shrink: float,
     update: Update | None,
 ) -> None:
     a = [x]
-    for w_l, b_l, activation in zip(w, b, network.activations, strict=True):
-        a.append(reference.forward(a[-1], w_l, b_l, activation))
+    for i, activation in enumerate(network.activations):
+        a.append(reference.forward(masks[i] * a[i], w[i], b[i], activation))
     delta = reference.output_delta(a[-1], y, network.output, network.cost)
     for i in reversed(range(len(w))):
-        below = (
-            reference.propagate_delta(delta, w[i], a[i], network.activations[i - 1]) if i else delta
-        )
+        below, seen = delta, masks[i] * a[i]
+        if i:
+            below = reference.propagate_delta(delta, w[i], a[i], network.activations[i - 1])
+            below *= masks[i]
         if update is None:
-            w[i], b[i] = reference.descend(w[i], b[i], delta, a[i], rate / len(x), shrink)
+            w[i], b[i] = reference.descend(w[i], b[i], delta, seen, rate / len(x), shrink)
         else:
             for out, slope in zip(
-                update.gradients[i], reference.gradient(delta, a[i], 1 / len(x)), strict=True
+                update.gradients[i], reference.gradient(delta, seen, 1 / len(x)), strict=True
             ):
                 out[...] = slope
         delta = below

@@ -559,6 +559,49 @@ class BackendConformance:
         expected = reference.clip(gradient, most)
         self.check(backend, backend.clip, {}, {"gradient": gradient}, (expected,), k, most=most)
 
+    @pytest.mark.parametrize("shape", [(1, 1), (3, 7), (100, 300)])
+    @pytest.mark.parametrize("first", [0, 2**31, 2**63 + 1])
+    @pytest.mark.parametrize("rate", [0.3, 0.999_999])
+    @pytest.mark.parametrize("in_place", [False, True])
+    def test_drop(
+        self,
+        backend: Backend,
+        rng: np.random.Generator,
+        shape: tuple[int, ...],
+        first: int,
+        rate: float,
+        in_place: bool,
+    ) -> None:
+        a = normal(rng, backend, *shape)
+        by = reference.Dropped(2**64 - 7, first, rate)
+        expected = (reference.drop(a, by),)
+        if in_place:
+            self.check(backend, lambda out: backend.drop(out, by, out), {}, {"out": a}, expected, 1)
+        else:
+            self.check(backend, backend.drop, {"a": a}, {"out": nans(*shape)}, expected, 1, by=by)
+
+    @pytest.mark.parametrize("rates", [(0.2, 0.5, 0.0), (0.0, 0.3, 0.5)])
+    @pytest.mark.parametrize(
+        ("own", "portion"),
+        [(True, backprop.PORTION), (False, backprop.PORTION), (False, 36)],
+        ids=["own", "plain", "plain by fours"],
+    )
+    def test_a_step_with_dropout_descends_the_reference(
+        self,
+        backend: Backend,
+        monkeypatch: pytest.MonkeyPatch,
+        rates: tuple[float, ...],
+        own: bool,
+        portion: int,
+    ) -> None:
+        def make(backend: Backend, plan: Plan) -> Step:
+            return backprop.step_for(backend, plan, fused=own)
+
+        monkeypatch.setattr(backprop, "PORTION", portion)
+        for (n, batch_size), optimiser in itertools.product(SCHEDULES, (None, SGD(0.9))):
+            network = Network([6, 9, 5, 4], activation=["sigmoid", "tanh"], device=backend)
+            assert_descends(make, network, n, batch_size, 0.9, "uint8", optimiser, 0.0, rates=rates)
+
     @pytest.mark.parametrize("optimiser", OPTIMISERS, ids=str)
     def test_it_learns_as_numpy_does(self, rng: np.random.Generator, optimiser: Optimiser) -> None:
         centres = rng.standard_normal((3, 8))

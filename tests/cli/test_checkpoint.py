@@ -35,6 +35,7 @@ WAYS = [
     "--schedule step:2,0.7 --warm-up 2 --validation 20 --patience 4",
     "--schedule plateau:1,0.3,0.01 --validation 0.3",
     "--schedule cosine",
+    "--dropout 0.1,0.5 --momentum 0.5 --eta 0.1",
 ]
 
 
@@ -171,8 +172,8 @@ def test_folders_that_will_not_do(refused, checkpointed, tmp_path, code, says, a
 
 
 KEYS = (
-    "sets epochs batch_size learning_rate optimiser l1 l2 clip_norm schedule patience seed shuffle "
-    "device precision fused threads"
+    "sets epochs batch_size learning_rate optimiser l1 l2 clip_norm dropout schedule patience seed "
+    "shuffle device precision fused threads"
 )
 
 

@@ -35,6 +35,7 @@ def test_it_shows_a_curve_and_suggests_a_rate_and_leaves_nothing(run, data):
             {"activation": "relu", "output": "softmax", "cost": "log-likelihood", "init": "he"},
             {},
         ),
+        ("--dropout 0.2,0.5", {}, {"dropout": [0.2, 0.5]}),
         ("--l1 1 --clip-norm 0.5", {}, {"l1": 1.0, "clip_norm": 0.5}),
     ],
 )

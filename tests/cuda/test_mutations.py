@@ -248,6 +248,8 @@ def kernels_run(**options):
         run("hadamard", [y], z, reference.hadamard(z, y, "sigmoid"), "sigmoid")
         run("sum_rows", [z], b * np.nan, 2 * z.sum(0), alpha=2)
         run("sum_rows", [z], b, 2 * z.sum(0) + 3 * b, alpha=2, beta=3)
+        by = reference.Dropped(2**64 - 7, 2**63 - 1, 0.4)
+        run("drop", [z], z * np.nan, reference.drop(z, by), by)
         how = "sigmoid", "squared-error"
         run("output_delta", [z, y], b * np.nan * z, reference.output_delta(z, y, *how), *how)
     for columns in (5, 8):
@@ -312,6 +314,11 @@ KERNEL_FAULTS = [
     ),
     Fault("a row of the order", "(long long)order[blockIdx.x] * packs", "order[0] * packs"),
     Fault("a row of out", "(long long)blockIdx.x * packs;", "(blockIdx.x + 1) * packs;", FOREIGN),
+    Fault("the draw before", "(first + k + 1) * gamma", "(first + k) * gamma"),
+    Fault("half mixed", "(z ^ (z >> 27)) *", "z *"),
+    Fault("the rate stays", "z >> 32 < threshold", "z >> 32 >= threshold"),
+    Fault("of the lower bits", "z >> 32 < threshold", "(z & 0xffffffffu) < threshold"),
+    Fault("not inverted", "real(0) : scale * a[k]", "real(0) : a[k]"),
     Fault("no scale", "= scale * real(", "= real("),
     Fault("one number of four", "k < PACK; k++", "k < 1; k++"),
     Fault("a column twice", "if (threadIdx.x < half)", "if (threadIdx.x <= half)", RACE),

@@ -12,7 +12,8 @@ from emulated import EmulatedBackend, EmulatedGpu, HostCublas, KernelFailed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastnn import SGD, Network, device, synthetic, train, training
+from fastnn import SGD, Network, device, synthetic, train
+from fastnn import descent as descents
 from fastnn.backends import registry
 from fastnn.backends.base import Layer, Plan
 from fastnn.backends.cublas import WORKSPACE_BYTES, Cublas, Matrix
@@ -288,8 +289,9 @@ def test_which_updates_a_graph_has():
         ({"l2": 1.0}, "resident: "),
         ({"optimiser": "adam"}, "plain: the others are for gradient descent, without clipping"),
         ({"clip_norm": 1.0}, "plain: "),
+        ({"dropout": 0.5}, "plain: the others have no dropout"),
     ):
-        assert backend.explain(training.plan_for(network, DATA, 13, **how)).startswith(begins)
+        assert backend.explain(descents.plan_for(network, DATA, 13, **how)).startswith(begins)
 
 
 def test_another_rate_needs_no_other_recording():

@@ -9,12 +9,13 @@ from dataclasses import replace
 import numpy as np
 
 from fastnn.backends.numpy_cpu import NumpyBackend
-from fastnn.backprop import BackpropStep
+from fastnn.backprop import BackpropStep, workspaces
 from fastnn.testing import BackendConformance
 
 GRADIENT = "test_back_propagation_is_the_gradient"
 PLAIN = "test_the_plain_step_descends_the_reference"
 FUSED = "test_the_fused_step_descends_the_reference"
+DROPOUT = "test_a_step_with_dropout_descends_the_reference"
 LEARNS = "test_it_learns_as_numpy_does"
 
 # Kernels
@@ -181,6 +182,25 @@ class GatherScalesBytesOnly(NumpyBackend):
         super().gather(rows, order, start, stop, scale if rows.dtype == np.uint8 else 1.0, out)
 
 
+class DropsWithoutScaling(NumpyBackend):
+    fails = "test_drop", DROPOUT
+
+    def drop(self, a, by, out):
+        super().drop(a, by, out)
+        out *= 1 - by.rate
+
+
+class DropsByRow(NumpyBackend):
+    """The same units of every sample."""
+
+    fails = "test_drop", DROPOUT
+
+    def drop(self, a, by, out):
+        rests = np.ones((1, a.shape[1]), a.dtype)
+        super().drop(rests, by, rests)
+        np.multiply(a, rests, out=out)
+
+
 class Warns(NumpyBackend):
     fails = ("test_gather",)
 
@@ -266,9 +286,9 @@ class DividesTheTailByTheFullBatch(Fused):
     fails = (FUSED,)
 
     class Step(Fused.Step):
-        def _mini_batch(self, work, order, start, stop, rate, shrink):
-            rate *= work.m / self._plan.batch_size
-            super()._mini_batch(work, order, start, stop, rate, shrink)
+        def _mini_batch(self, order, start, stop, rate, shrink):
+            rate *= (stop - start) / self._plan.batch_size
+            super()._mini_batch(order, start, stop, rate, shrink)
 
 
 class FillsTheTailUp(Fused):
@@ -277,10 +297,12 @@ class FillsTheTailUp(Fused):
     fails = (FUSED,)
 
     class Step(Fused.Step):
-        def _mini_batch(self, work, order, start, stop, rate, shrink):
-            stop = start + self._full.m
-            order = np.resize(order, max(stop, len(order)))
-            super()._mini_batch(self._full, order, start, stop, rate, shrink)
+        def _mini_batch(self, order, start, stop, rate, shrink):
+            m = self._plan.batch_size
+            if m not in self._work:  # an epoch of one smaller mini-batch
+                self._work = workspaces(self._backend, self._plan.sizes, {m})
+            order = np.resize(order, max(start + m, len(order)))
+            super()._mini_batch(order, start, start + m, rate, shrink)
 
 
 class IgnoresTheOrder(Fused):
@@ -356,6 +378,26 @@ class RestartsLongCalls(Fused):
             if stop - start > self._plan.batch_size:
                 start, stop = 0, stop - start
             super().__call__(order, start, stop, rate, shrink)
+
+
+class NobodyRests(Fused):
+    """As a step would be that was written before there was dropout."""
+
+    fails = (DROPOUT,)
+
+    class Step(Fused.Step):
+        def __init__(self, backend, plan, stride):
+            super().__init__(backend, replace(plan, dropout=None), stride)
+
+
+class DropsInEveryEpochTheSame(Fused):
+    fails = (DROPOUT,)
+
+    class Step(Fused.Step):
+        def __call__(self, *arguments):
+            if self._plan.dropout is not None:
+                self._plan.dropout.epoch = 1
+            super().__call__(*arguments)
 
 
 class OneActivationForAll(Fused):
