@@ -31,7 +31,7 @@ WIDTH = 50  # columns of the longest bar
 @shape_options
 @batch_size_option
 @descent_options
-@option("--seed", type=click.IntRange(min=0), default=0, help="Of the weights and the order.")
+@option("--seed", type=click.IntRange(min=0), default=0, help="Of all that is drawn.")
 @step_options
 @click.option("--plot", type=click.Path(), help="A PNG of the curve. Needs the extra plot.")
 @json_option

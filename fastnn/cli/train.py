@@ -73,7 +73,7 @@ FORMS = (
     type=click.IntRange(1, MOST_EPOCHS),
     help="Stop after so many epochs without a better validation accuracy; keep the best weights.",
 )
-@option("--seed", type=click.IntRange(min=0), default=0, help="Of the weights and the order.")
+@option("--seed", type=click.IntRange(min=0), default=0, help="Of all that is drawn.")
 @option("--shuffle/--no-shuffle", default=True, help="Another order every epoch.")
 @step_options
 @click.option(
