@@ -104,11 +104,12 @@ def choose(
         some = Dataset(
             *(rows[: MINI_BATCHES * batch_size] for rows in (train_set.x, train_set.labels))
         )
+        begun = Network(sizes, **network, device="numpy")
         for name in [name for name, reason in away.items() if reason is None]:
             _rest()
             try:
                 with anothers_code(name):
-                    tried = Network(sizes, **network, device=device(name))
+                    tried = begun.to(device(name))
                     rates[name] = _measured(tried, some, batch_size, descent)
             except DeviceError as error:
                 failed[name] = str(error)

@@ -80,9 +80,9 @@ class Trial:
     def seconds(self, at_least: float) -> float:
         """Return the seconds of a full mini-batch in a long run.
 
-        What a call of the step costs once, such as bringing the weights into a layout of its own, a
-        training has seldom: it is left out, by comparing calls of many mini-batches with calls of
-        one.
+        What a call of many mini-batches costs once, such as bringing the weights into a layout of
+        the step's own, a training has seldom: it is left out, by comparing such calls with calls of
+        one. Of two timings the shorter counts, since what else the machine does only adds to them.
 
         Parameters
         ----------
@@ -90,13 +90,14 @@ class Trial:
             Seconds of timing, about.
         """
         most = max(1, self.plan.n // self.plan.batch_size)
+        by_call = self.step.stride > 1 and most > 1
         one = min(self._timed(1, 1) for _ in range(2))
-        many = min(most, max(4, int(at_least / one)))
-        if many == 1:
-            return one
-        calls = max(1, round(at_least / (many * one)))
-        took = self._timed(many, calls) / calls
-        return max(took - one, 0) / (many - 1) or took / many
+        many = min(most, max(3 if by_call else 1, int(at_least / 2 / one)))
+        calls = max(1, round(at_least / 2 / (many * one)))
+        took = min(self._timed(many, calls) for _ in range(2)) / calls
+        if by_call:
+            return max(took - one, 0) / (many - 1) or took / many
+        return min(took / many, one)
 
     def _timed(self, mini_batches: int, calls: int) -> float:
         began = perf_counter()
