@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from fastnn import model_file
 from fastnn.checks import whole_number
+from fastnn.data import Dataset
 from fastnn.errors import ArgumentError, DataError, ModelError, OutputError
 from fastnn.history import Epoch, Score
 from fastnn.outputs import cannot_write, check_output, clear_remains, replace
@@ -75,7 +77,8 @@ class Checkpoint:
     history, bit for bit but for the times, on the same device. The network's own parameters are
     then of no matter. ``last.safetensors`` in the folder holds the state; ``best.safetensors`` is
     the model of the best epoch, the first of equals: by the accuracy on the validation set, else on
-    the test set, else by the cost. :meth:`fastnn.Network.load` reads both.
+    the test set, else by the cost. :meth:`fastnn.Network.load` reads both. They are written while
+    the next epoch is trained; when the training ends, they are there.
 
     Parameters
     ----------
@@ -89,8 +92,8 @@ class Checkpoint:
         Default False.
     on_error
         Called with the :class:`fastnn.OutputError` if a checkpoint cannot be written, as where the
-        disk is full; the training goes on. Default None: the error ends it. The checkpoint before
-        is there in either case.
+        disk is full, before the next one is; the training goes on. Default None: the error ends it.
+        The checkpoint before is there in either case.
 
     Attributes
     ----------
@@ -125,6 +128,10 @@ class Checkpoint:
         self._last, self._best = self.folder / LAST, self.folder / BEST
         self._state: State | None = None
         self._unwritten: State | None = None
+        # One thread, that takes one thing after the other.
+        self._beside = ThreadPoolExecutor(1, "fastnn-checkpoint")
+        self._told: Future[dict[str, Any]]
+        self._writing: tuple[State, Future[None]] | None = None
         self._best_epoch: int | None = None  # whose model is known to be in the folder
         if resume:
             stored = self._read()
@@ -142,15 +149,23 @@ class Checkpoint:
         """The folder, and what is written in it."""
         return [self.folder, self._last, self._best]
 
-    def begin(self, network: Network, settings: Mapping[str, Any], kept: int) -> State | None:
+    def begin(
+        self,
+        network: Network,
+        sets: Mapping[str, Dataset],
+        settings: Mapping[str, Any],
+        kept: int,
+    ) -> State | None:
         """Return the state to go on from, or None for a new training.
 
         Parameters
         ----------
         network
             Whose parameters they are to be.
+        sets
+            All that is trained on and measured.
         settings
-            All that the training is told.
+            All else that the training is told.
         kept
             How many arrays its optimiser keeps.
 
@@ -163,43 +178,55 @@ class Checkpoint:
         OutputError
             If the folder has become such that nothing can be written there.
         """
-        # As they will be when they are read.
-        now = json.loads(json.dumps(settings, default=_plain))
+        self._told = self._beside.submit(_told, sets, settings)
         if self._state is None:
             self._check(False)
         else:
-            self._compare(self.network, network, now)
+            self._compare(self.network, network, self._told.result())
             if len(self._state.kept) != kept:
                 raise ModelError(f"{self._last} is damaged: it lacks what the optimiser keeps")
         for file in (self._last, self._best):
             clear_remains(file)
-        self.network, self.settings = network, now
+        self.network = network
         if self._state is not None:
             # It may have been killed between the two files.
             self._keep_best(self._state)
         return self._state
 
     def note(self, state: State) -> None:
-        """Keep the state at the end of an epoch, and write it if it is time."""
+        """Keep the state at the end of an epoch, and begin to write it if it is time."""
         self._unwritten = state
         if len(state.epochs) % self.every == 0:
-            self.write()
+            self._begin_writing(state)
 
     def write(self) -> None:
-        """Write the state that was noted last, unless it is written."""
-        state = self._unwritten
-        if state is None:
+        """Write the state that was noted last, unless it is written, and wait until it is."""
+        self._end_writing()
+        if self._unwritten is not None:
+            self._begin_writing(self._unwritten)
+            self._end_writing()
+
+    def _begin_writing(self, state: State) -> None:
+        self._end_writing()
+        self._writing = state, self._beside.submit(self._write, state)
+
+    def _end_writing(self) -> None:
+        """Wait for what is being written, and say what has become of it."""
+        if self._writing is None:
             return
+        (state, written), self._writing = self._writing, None
         try:
-            self._write(state)
+            written.result()
         except OutputError as error:
             if self.on_error is None:
                 raise
             self.on_error(error)
             return
-        self._unwritten = None
+        if state is self._unwritten:
+            self._unwritten = None
 
     def _write(self, state: State) -> None:
+        self.settings = self._told.result()
         if self._state is None:
             self._check(False)  # two may have begun in the same folder
         try:
@@ -324,6 +351,13 @@ def _state(network: Network, told: Mapping[str, Any], tensors: Mapping[str, Arra
         best_epoch=whole_number("best_epoch", told["best_epoch"], 1, len(epochs)),
         best=tensors["best"],
     )
+
+
+def _told(sets: Mapping[str, Dataset], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all that a training is told, as it will be when it is read."""
+    told = {"sets": {key: (len(data), data.sha256) for key, data in sets.items()}, **settings}
+    plain: dict[str, Any] = json.loads(json.dumps(told, default=_plain))
+    return plain
 
 
 def _plain(value: Any) -> Any:

@@ -177,7 +177,6 @@ def train(
     state = None
     if checkpoint is not None:
         told = {
-            "sets": {key: [len(data), data.sha256] for key, data in sets.items()},
             "epochs": epochs,
             "batch_size": batch_size,
             "learning_rate": rate,
@@ -192,7 +191,7 @@ def train(
             "fused": bool(fused),
             "threads": threads,
         }
-        state = checkpoint.begin(network, told, len(plan.update.kept) if plan.update else 0)
+        state = checkpoint.begin(network, sets, told, len(plan.update.kept) if plan.update else 0)
 
     # What overflows on the host is found by the check for divergence, and said once.
     with ExitStack() as stack:

@@ -4,6 +4,9 @@ import dataclasses
 import json
 import os
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
@@ -141,7 +144,20 @@ def test_one_that_is_finished_does_nothing_but_gives_what_it_came_to(tmp_path):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_every_so_many_epochs_and_at_the_end(tmp_path):
+@pytest.fixture
+def at_once(monkeypatch):
+    """Let what is done beside the training be done before it goes on."""
+
+    class AtOnce(ThreadPoolExecutor):
+        def submit(self, work, *arguments):
+            future = super().submit(work, *arguments)
+            wait([future])
+            return future
+
+    monkeypatch.setattr(fastnn.checkpoint, "ThreadPoolExecutor", AtOnce)
+
+
+def test_every_so_many_epochs_and_at_the_end(at_once, tmp_path):
     seen = []
 
     def on_epoch(epoch):
@@ -366,7 +382,7 @@ def test_a_damaged_one_is_refused(folder, damage):
 
 
 @pytest.fixture
-def full(monkeypatch):
+def full(monkeypatch, at_once):
     """Let the disk be full while this holds True."""
     state = {"full": False}
     replace = fastnn.checkpoint.replace
@@ -397,6 +413,29 @@ def test_on_a_full_disk_it_ends_or_goes_on_and_the_one_before_is_there(tmp_path,
         assert load_file(tmp_path / name / "last.safetensors")["history.train_cost"].size == 2
         resumed, _ = run(Checkpoint(tmp_path / name, resume=True))
         assert same(resumed, expected)
+
+
+def test_an_error_beside_the_training_is_told_before_the_next_writing(tmp_path, monkeypatch):
+    told, replace, main = [], fastnn.checkpoint.replace, threading.current_thread()
+
+    def failing(path, content):
+        assert threading.current_thread() is not main
+        time.sleep(0.02)  # longer than an epoch: the next one has to wait
+        if not told:
+            raise OutputError(f"cannot write {path}: No space left on device")
+        replace(path, content)
+
+    def on_error(error):
+        assert threading.current_thread() is main
+        told.append(str(error))
+
+    monkeypatch.setattr(fastnn.checkpoint, "replace", failing)
+    checkpoint = Checkpoint(tmp_path / "run", on_error=on_error)
+    run(checkpoint)
+    assert len(told) == 1
+    assert checkpoint.done == 6
+    resumed, _ = run(Checkpoint(tmp_path / "run", resume=True), to=8)
+    assert same(resumed, run(to=8)[0])
 
 
 def test_room_for_the_state_and_not_for_the_best_model(tmp_path, monkeypatch):
