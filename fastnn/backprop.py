@@ -13,7 +13,9 @@ Samples are rows: A, D and W below are the matrices of a mini-batch of m samples
     =========================================  ======================  ============
 
 where D belongs to the layer whose W maps n_in units to n_out. σ′ is computed from a, never from z,
-so z is not kept. With dropout A_prev is what is left of it, and BP2 drops the same units.
+so z is not kept. With dropout A_prev is what is left of it, and BP2 drops the same units. Where
+samples have weights, C = 1/m Σ_x w_x C_x, the rows of the last layer's D are scaled by these; all
+else follows from there.
 """
 
 from __future__ import annotations
@@ -62,31 +64,39 @@ class Workspace(NamedTuple):
     seen
         What the layer above sees of each but the last: a[l], or a matrix of its own where units of
         a hidden layer rest, since σ′ is computed from a[l].
+    weights
+        How much each sample counts, (m, 1); None where all count alike.
     """
 
     a: list[Array]
     y: Array
     delta: list[Array]
     seen: list[Array]
+    weights: Array | None = None
 
 
 def workspaces(
-    backend: Backend, sizes: Sequence[int], counts: set[int], dropout: Dropout | None = None
+    backend: Backend,
+    sizes: Sequence[int],
+    counts: set[int],
+    dropout: Dropout | None = None,
+    weighted: bool = False,
 ) -> dict[int, Workspace]:
     """Return a workspace for each number of samples m; they share the memory of the largest."""
     rates = [0.0] * len(sizes) if dropout is None else dropout.rates
     thinned = [layer for layer in range(1, len(sizes) - 1) if rates[layer]]
-    widths = (*sizes, sizes[-1], *sizes[1:], *(sizes[layer] for layer in thinned))
+    widths = (*sizes, sizes[-1], *sizes[1:], *(sizes[layer] for layer in thinned), *[1] * weighted)
     flats = [backend.empty((max(counts) * n,), backend.dtype) for n in widths]
 
     def workspace(m: int) -> Workspace:
         buffers = [backend.views(flat, [(m, n)])[0] for flat, n in zip(flats, widths, strict=True)]
+        weights = buffers.pop() if weighted else None
         depth = len(sizes)
         a, y, delta = buffers[:depth], buffers[depth], buffers[depth + 1 : 2 * depth]
         seen = a[:-1]
         for layer, buffer in zip(thinned, buffers[2 * depth :], strict=True):
             seen[layer] = buffer
-        return Workspace(a, y, delta, seen)
+        return Workspace(a, y, delta, seen, weights)
 
     return {m: workspace(m) for m in counts}
 
@@ -114,6 +124,8 @@ def backpropagate(
 
     # BP1: δ^L = ∇_a C ⊙ σ′(z^L)
     backend.output_delta(a[-1], work.y, layers[-1].activation, cost, delta[-1])
+    if work.weights is not None:
+        backend.scale_rows(work.weights, delta[-1])
 
     # BP2: δ^l = (δ^{l+1} W^{l+1}) ⊙ σ′(z^l)
     for l in range(len(layers) - 1, 0, -1):  # noqa: E741  the texts' letter
@@ -146,7 +158,8 @@ class BackpropStep:
         self._portion = portion = min(plan.batch_size, max(1, PORTION // max(plan.sizes)))
         tail = plan.n % plan.batch_size
         counts = {portion, plan.batch_size % portion, min(tail, portion), tail % portion} - {0}
-        self._work = workspaces(backend, plan.sizes, counts, plan.dropout)
+        weighted = plan.weights is not None
+        self._work = workspaces(backend, plan.sizes, counts, plan.dropout, weighted)
         in_place = plan.update is None and portion < plan.batch_size
         self._before = _Before(backend, plan) if in_place else None
 
@@ -183,6 +196,8 @@ class BackpropStep:
         backend, plan, work = self._backend, self._plan, self._work[stop - start]
         backend.gather(plan.inputs, order, start, stop, plan.scale, work.a[0])
         backend.gather(plan.targets, order, start, stop, 1.0, work.y)
+        if work.weights is not None:
+            backend.gather(plan.weights, order, start, stop, 1.0, work.weights)
         drop = None if plan.dropout is None else partial(plan.dropout, start)
         feed_forward(backend, layers, work.a, work.seen, drop)
         backpropagate(backend, layers, plan.cost, work, drop)

@@ -104,6 +104,14 @@ extern "C" __global__ void output_delta(
         out[i] = output_delta_of(activation, factor, a[i], y[i]);
 }
 
+// out_i ← w_i · out_i, rows of n numbers, a weight each; count numbers
+extern "C" __global__ void scale_rows(const real* weights, int n, long long count, real* out)
+{
+    const long long all = (long long)gridDim.x * blockDim.x;
+    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += all)
+        out[i] = weights[i / n] * out[i];
+}
+
 // Visits an (m, n) matrix by columns, a block 32 of them: threads (column, group), and group g takes
 // the rows g, g + groups, ... `visit(i, j)` gives the number that row i adds to the sum of column j;
 // `finish(j, sum)` gets the sums.

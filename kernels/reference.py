@@ -127,6 +127,14 @@ def output_delta(a: Array, y: Array, activation: str, cost: str) -> Array:
     return hadamard(GRADIENT_FACTOR[cost] * (a - y), a, activation)
 
 
+def scale_rows(delta: Array, weights: Array) -> Array:
+    """w_i δ_i: the deltas of samples that count w_i times.
+
+    delta (m, n), weights (m, 1) -> (m, n)
+    """
+    return weights * delta
+
+
 def propagate_delta(delta: Array, w: Array, a: Array, activation: str) -> Array:
     """BP2: δ^l = (δ^{l+1} w^{l+1}) ⊙ σ′(z^l).
 

@@ -108,6 +108,9 @@ class Plan:
         The number of samples.
     batch_size
         Samples in a mini-batch; the last of an epoch may be smaller.
+    weights
+        How much each sample's cost counts (n, 1), on the device and of the backend's dtype; None
+        where all count alike. A fused step that does not know them declines.
     update
         What changes the parameters by the gradient of a mini-batch, a ``fastnn.optimisers.Update``;
         None for plain gradient descent. A fused step that does not know it declines.
@@ -123,6 +126,7 @@ class Plan:
     targets: Array
     n: int
     batch_size: int
+    weights: Array | None = None
     update: Any = None
     dropout: Any = None
 
@@ -145,8 +149,9 @@ class Step(Protocol):
 
         Each mini-batch of m samples does w ← shrink · w - rate · ∂C/∂w and b ← b - rate · ∂C/∂b, or
         what the plan's update does in place of these differences, with the gradient averaged over
-        its own m samples, also where m is what was left over at the end. ``order`` lies on the
-        device. The layers hold the new parameters when the work that was enqueued is done.
+        its own m samples, also where m is what was left over at the end; where samples have
+        weights, it is that of 1/m Σ_x w_x C_x. ``order`` lies on the device. The layers hold the
+        new parameters when the work that was enqueued is done.
         """
         ...
 
@@ -319,6 +324,10 @@ class Backend(ABC):
     # What not every training needs: a device that has no kernel of its own takes the arrays to the
     # host and back, which is right, and slow. In updates all have w's shape.
     # ---------------------------------------------------------------------
+
+    def scale_rows(self, weights: Array, out: Array) -> None:
+        """out[i] ← w_i · out[i]; weights (m, 1), out (m, n)."""
+        self._on_the_host(lambda d, w: (reference.scale_rows(d, w),), [out], [weights])
 
     def momentum(self, w: Array, velocity: Array, gradient: Array, by: reference.Momentum) -> None:
         """v ← μv - s and w ← shrink · w + v, by Nesterov + μv - s; s = η (∂C/∂w + λ₁ sgn w + λ₂ w).

@@ -125,6 +125,11 @@ class CudaKernels(Backend):
         how = self.cost_gradient(activation, cost)
         self._launch_by_numbers("output_delta", a, y, *how, np.int64(a.size), out)
 
+    def scale_rows(self, weights: Array, out: Array) -> None:
+        """out[i] ← w_i · out[i]."""
+        n = np.int32(out.shape[1])
+        self._launch_by_numbers("scale_rows", weights, n, np.int64(out.size), out)
+
     def momentum(self, w: Array, velocity: Array, gradient: Array, by: Momentum) -> None:
         """v ← μv - s and w ← shrink · w + v, by Nesterov + μv - s."""
         number = self.dtype.type

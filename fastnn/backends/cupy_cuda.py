@@ -109,6 +109,8 @@ class CupyBackend(CudaKernels):
 
     def _choice(self, plan: Plan) -> tuple[str, Fit | None, str]:
         """Return the step's name, how it fits if it is the resident one, and why it is that."""
+        if plan.weights is not None:
+            return "plain", None, "the others take all samples alike, and these have weights"
         if plan.update is not None and not plan.update.is_descent:
             return "plain", None, "the others are for gradient descent, without clipping"
         if plan.dropout is not None:

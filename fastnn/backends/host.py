@@ -34,6 +34,10 @@ class HostBackend(Backend):
         """Return reshaped slices."""
         return pieces(flat, shapes)
 
+    def scale_rows(self, weights: Array, out: Array) -> None:
+        """out[i] ← w_i · out[i]."""
+        out *= weights
+
     def _on_the_host(
         self,
         kernel: Callable[..., tuple[Array, ...]],

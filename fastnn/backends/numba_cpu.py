@@ -146,6 +146,8 @@ class NumbaBackend(HostBackend):
 
 def _declined(plan: Plan) -> str | None:
     """Return why a plan is not for the fused step, or None."""
+    if plan.weights is not None:
+        return "it takes all samples alike, and these have weights"
     if plan.update is not None and not plan.update.is_descent:
         return "it is for gradient descent, with momentum and penalties, without clipping"
     if plan.dropout is not None:

@@ -76,13 +76,14 @@ def assert_descends(
     optimiser: Optimiser | None = None,
     l2: float = 0.0,
     rates: Sequence[float] | None = None,
+    weighted: bool = False,
 ) -> None:
     """Three epochs against the reference in float64.
 
     The first in as few calls as the step's stride allows, the second in calls of one mini-batch,
     the third in calls of one, two, three and so on; each with an order, a rate and a factor to
     shrink by of its own, and draws of its own where units rest at some rates. Many pixels are 0, as
-    in images.
+    in images; of samples with weights, some weights are, too.
     """
     rng = np.random.default_rng(n)
     backend, n_in, n_out = network.backend, network.sizes[0], network.sizes[-1]
@@ -103,11 +104,16 @@ def assert_descends(
         batch_size=batch_size,
     )
     exact, crossing = None, False  # whether the device takes the host
+    weights = np.ones((n, 1))
+    if weighted:
+        weights = rounded(3 * rng.random((n, 1)) * (rng.random((n, 1)) < 0.8), backend)
+        plan = replace(plan, weights=backend.asarray(cast(weights, backend)))
+        crossing = type(backend).scale_rows is Backend.scale_rows
     if optimiser is not None:
         plan = replace(plan, update=Update(backend, plan.layers, plan.sizes, optimiser, 0.0, l2))
         layers = [Layer(*pair, "") for pair in zip(w, b, strict=True)]
         exact = Update(NumpyBackend(dtype="float64"), layers, plan.sizes, optimiser, 0.0, l2)
-        crossing = type(backend).momentum is Backend.momentum
+        crossing = crossing or type(backend).momentum is Backend.momentum
     if rates is not None:
         plan = replace(plan, dropout=Dropout(backend, rates, plan.sizes, n, seed=3))
         crossing = crossing or type(backend).drop is Backend.drop
@@ -138,8 +144,9 @@ def assert_descends(
             ]
         for start in starts:
             piece = slice(start, start + batch_size)
-            given = scale * x[order[piece]], y[order[piece]], [mask[piece] for mask in masks]
-            _reference_mini_batch(network, w, b, *given, rate, factor, exact)
+            batch, rest = order[piece], [mask[piece] for mask in masks]
+            samples = scale * x[batch], y[batch], weights[batch], rest
+            _reference_mini_batch(network, w, b, *samples, rate, factor, exact)
     # The rounding of each mini-batch adds to that of all before it.
     k = max(batch_size, *network.sizes) * (len(epochs) * len(starts)) ** 2
     for got, expected in zip((*network.weights, *network.biases), (*w, *b), strict=True):
@@ -152,6 +159,7 @@ def _reference_mini_batch(
     b: list[Array],
     x: Array,
     y: Array,
+    weights: Array,
     masks: list[Array],
     rate: float,
     shrink: float,
@@ -161,6 +169,7 @@ def _reference_mini_batch(
     for i, activation in enumerate(network.activations):
         a.append(reference.forward(masks[i] * a[i], w[i], b[i], activation))
     delta = reference.output_delta(a[-1], y, network.output, network.cost)
+    delta = reference.scale_rows(delta, weights)
     for i in reversed(range(len(w))):
         below, seen = delta, masks[i] * a[i]
         if i:

@@ -375,6 +375,22 @@ class BackendConformance:
             cost=cost,
         )
 
+    @pytest.mark.parametrize(("m", "_", "n"), SHAPES)
+    def test_scale_rows(
+        self, backend: Backend, rng: np.random.Generator, m: int, _: int, n: int
+    ) -> None:
+        delta, weights = normal(rng, backend, m, n), normal(rng, backend, m, 1) ** 2
+        weights = rounded(weights, backend)
+        weights[0] = 0
+        self.check(
+            backend,
+            backend.scale_rows,
+            {"weights": weights},
+            {"out": delta},
+            (reference.scale_rows(delta, weights),),
+            k=1,
+        )
+
     @pytest.mark.parametrize(("m", "n_in", "n_out"), SHAPES)
     @pytest.mark.parametrize("activation", HIDDEN)
     def test_propagate_delta(
@@ -510,6 +526,24 @@ class BackendConformance:
         for (n, batch_size), l2 in itertools.product([*SCHEDULES, (61, 13)], [0.0, 0.3]):
             network = Network([6, 9, 4], device=backend)
             assert_descends(make, network, n, batch_size, 1.0, "uint8", optimiser, l2)
+
+    @pytest.mark.parametrize("optimiser", [None, SGD(0.9)], ids=str)
+    @pytest.mark.parametrize("rates", [None, (0.2, 0.5)], ids=["", "dropout"])
+    @pytest.mark.parametrize("own", [False, True])
+    def test_a_step_with_weights_descends_the_reference(
+        self,
+        backend: Backend,
+        optimiser: Optimiser | None,
+        rates: tuple[float, ...] | None,
+        own: bool,
+    ) -> None:
+        def make(backend: Backend, plan: Plan) -> Step:
+            return backprop.step_for(backend, plan, fused=own)
+
+        for n, batch_size in SCHEDULES:
+            network = Network([6, 9, 4], device=backend)
+            how = network, n, batch_size, 1.0 if optimiser else 0.9, "uint8", optimiser
+            assert_descends(make, *how, rates=rates, weighted=True)
 
     @pytest.mark.parametrize("shape", [(1,), (7,), (5, 3), (30, 784)])
     @pytest.mark.parametrize("nesterov", [False, True])

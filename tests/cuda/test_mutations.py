@@ -252,6 +252,8 @@ def kernels_run(**options):
         run("drop", [z], z * np.nan, reference.drop(z, by), by)
         how = "sigmoid", "squared-error"
         run("output_delta", [z, y], b * np.nan * z, reference.output_delta(z, y, *how), *how)
+        weights = rng.random((m, 1))
+        run("scale_rows", [weights], z, reference.scale_rows(z, weights))
     for columns in (5, 8):
         rows = rng.integers(0, 256, (4, columns))
         for kind in (np.uint8, np.float64):
@@ -325,6 +327,7 @@ KERNEL_FAULTS = [
     Fault("not all columns", "sum += row[j] = exp", "sum = row[j] = exp"),
     Fault("no bias", "row[j] + b[j]);", "row[j]);"),
     Fault("not the largest", "x > y ? x : y", "x < y ? x : y"),
+    Fault("another row's weight", "weights[i / n]", "weights[i / (n + 1)]"),
     Fault("no penalty of the size", "l1 * sign(w[i]) + l2 * w[i]);", "l2 * w[i]);"),
     Fault("zero has a sign", "w < 0 ? real(-1)", "w <= 0 ? real(1)"),
     Fault("the velocity before", "velocity = v;", ";"),

@@ -17,6 +17,7 @@ PLAIN = "test_the_plain_step_descends_the_reference"
 FUSED = "test_the_fused_step_descends_the_reference"
 DROPOUT = "test_a_step_with_dropout_descends_the_reference"
 LEARNS = "test_it_learns_as_numpy_does"
+WEIGHTS = "test_a_step_with_weights_descends_the_reference"
 
 # Kernels
 # -------------------------------------------------------------------------------------------
@@ -64,6 +65,13 @@ class ForgetsSigmaPrime(NumpyBackend):
 
     def propagate_delta(self, delta, w, a, activation, out):
         self.matmul(delta, w, out)
+
+
+class TheFirstWeightForAll(NumpyBackend):
+    fails = "test_scale_rows", WEIGHTS
+
+    def scale_rows(self, weights, out):
+        out *= weights[0]
 
 
 class WritesAnInput(NumpyBackend):
@@ -366,6 +374,16 @@ class TakesAllSamplesForBytes(Fused):
     class Step(Fused.Step):
         def __init__(self, backend, plan, stride):
             super().__init__(backend, replace(plan, scale=1 / 255), stride)
+
+
+class IgnoresTheWeights(Fused):
+    """As a step would that has none, and does not decline."""
+
+    fails = (WEIGHTS,)
+
+    class Step(Fused.Step):
+        def __init__(self, backend, plan, stride):
+            super().__init__(backend, replace(plan, weights=None), stride)
 
 
 class RestartsLongCalls(Fused):
