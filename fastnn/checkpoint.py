@@ -370,5 +370,6 @@ def _shown(value: Any) -> str:
         rest = ", ".join(f"{key} {each}" for key, each in value.items() if key != "name")
         return f"{value['name']} ({rest})"
     if isinstance(value, list):
-        return "-".join(map(str, value))
+        between = "," if any(isinstance(each, float) for each in value) else "-"
+        return between.join(map(str, value))
     return "none" if value is None else str(value)

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastnn.errors import ArgumentError
 
 __all__ = [
+    "BALANCED",
     "MOST_EPOCHS",
     "MOST_THREADS",
     "fits_memory",
@@ -24,9 +25,11 @@ __all__ = [
     "number_arrays",
     "number_between",
     "positive_number",
+    "weights_of_classes",
     "whole_number",
 ]
 
+BALANCED = "balanced"  # in place of the classes' weights
 MOST_EPOCHS = 1_000_000
 MOST_THREADS = 1024
 
@@ -67,6 +70,21 @@ def number_between(name: str, value: Any, least: float, below: float = math.inf)
                 return number
     limits = f"{least:g} or more" if below == math.inf else f"from {least:g} to below {below:g}"
     raise ArgumentError(f"{name} must be a number, {limits}, not {reprlib.repr(value)}")
+
+
+def weights_of_classes(value: Any) -> str | tuple[float, ...]:
+    """Return "balanced", or a number a class, or raise an ArgumentError if it is neither."""
+    if isinstance(value, str):
+        if value == BALANCED:
+            return value
+    elif isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim):
+        numbers = tuple(number_between("a class's weight", each, 0) for each in value)
+        if any(numbers):
+            return numbers
+    raise ArgumentError(
+        f"class_weights must be {BALANCED!r} or a number for each class, 0 or more and not all 0, "
+        f"not {reprlib.repr(value)}"
+    )
 
 
 def fits_memory(what: str, needed: int) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from time import perf_counter, process_time, sleep
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fastnn.backends.registry import AUTO, anothers_code, device, reasons
 from fastnn.cache import cache_folder, write_whole
 from fastnn.data import Dataset
@@ -77,8 +79,8 @@ def choose(
         False takes the first device of a fixed list that can be used, as the environment variable
         ``FASTNN_AUTO=static`` does.
     descent
-        Of :func:`fastnn.train`: optimiser, l1, l2, clip_norm and dropout, those that are not the
-        defaults.
+        Of :func:`fastnn.train`: optimiser, l1, l2, clip_norm, dropout and class_weights, those that
+        are not the defaults.
 
     Raises
     ------
@@ -87,13 +89,16 @@ def choose(
     """
     if not measure or os.environ.get("FASTNN_AUTO") == "static":
         return Choice(device("auto").spec, True, f"the first usable of {', '.join(AUTO)}")
-    batch_size, away, descent = min(batch_size, len(train_set)), reasons(), descent or {}
+    batch_size, away, descent = min(batch_size, len(train_set)), reasons(), dict(descent or {})
+    # That there are weights takes time, which ones does not.
+    weighted = descent.pop("class_weights", None) is not None or train_set.weights is not None
     path = _path(
         {
             "sizes": list(sizes),
             "batch_size": batch_size,
             "network": network,
             "descent": descent,
+            "weighted": weighted,
             "rows": train_set.x.dtype.name,
             "away": away,
         }
@@ -101,9 +106,9 @@ def choose(
     rates, failed = _kept(path), dict[str, str]()
     if rates is None:
         rates = {}
-        some = Dataset(
-            *(rows[: MINI_BATCHES * batch_size] for rows in (train_set.x, train_set.labels))
-        )
+        few = slice(min(MINI_BATCHES * batch_size, len(train_set)))
+        weights = np.ones(few.stop) if weighted else None
+        some = Dataset(train_set.x[few], train_set.labels[few], weights)
         begun = Network(sizes, **network, device="numpy")
         for name in [name for name, reason in away.items() if reason is None]:
             _rest()

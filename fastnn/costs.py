@@ -39,7 +39,7 @@ _TOTAL: dict[str, Callable[[Array, Array], Array]] = {
 COSTS = tuple(_TOTAL)
 
 
-def mean_cost(cost: str, a: Array, y: Array) -> float:
+def mean_cost(cost: str, a: Array, y: Array, weights: Array | None = None) -> float:
     """C, the mean over the samples of each one's cost.
 
     ==================  ==================================================
@@ -55,8 +55,13 @@ def mean_cost(cost: str, a: Array, y: Array) -> float:
         One of :data:`COSTS`.
     a, y
         Outputs and targets, (n, n_out) each.
+    weights
+        How much each sample's cost counts, (n, 1); None where all count once.
     """
-    return float(np.sum(_TOTAL[cost](a, y), dtype=np.float64)) / len(a)
+    costs = _TOTAL[cost](a, y)
+    if weights is not None:
+        costs *= weights
+    return float(np.sum(costs, dtype=np.float64)) / len(a)
 
 
 def check_pair(cost: str, output: str) -> None:

@@ -1,14 +1,18 @@
-"""How the cost descends: the optimiser, penalties, the gradient's length, dropout."""
+"""How the cost descends: class weights, the optimiser, penalties, gradient's length, dropout."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from fastnn.backends.base import Plan
-from fastnn.checks import number_between, positive_number
+import numpy as np
+
+from fastnn.backends.base import Array, Plan
+from fastnn.checks import number_between, positive_number, weights_of_classes
 from fastnn.data import Dataset
 from fastnn.dropout import Dropout, Rates, layer_rates
+from fastnn.errors import ArgumentError, DataError
 from fastnn.network import Network
 from fastnn.optimisers import SGD, Optimiser, Update, optimiser_of
 from fastnn.scoring import Scorer, fitting
@@ -22,7 +26,7 @@ class Descent:
 
     Parameters
     ----------
-    optimiser, l1, l2, clip_norm, dropout
+    optimiser, l1, l2, clip_norm, dropout, class_weights
         As in :func:`fastnn.train`.
 
     Raises
@@ -36,6 +40,7 @@ class Descent:
     l2: float = 0.0
     clip_norm: float | None = None
     dropout: Rates = 0.0
+    class_weights: str | Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:
@@ -46,6 +51,8 @@ class Descent:
         put("l2", number_between("l2", self.l2, 0))
         if self.clip_norm is not None:
             put("clip_norm", positive_number("clip_norm", self.clip_norm))
+        if self.class_weights is not None:
+            put("class_weights", weights_of_classes(self.class_weights))
 
     def described(self) -> dict[str, Any]:
         """Return it as JSON can hold it, the optimiser with its name."""
@@ -62,8 +69,17 @@ class Descent:
         return self.l2 / n if self.optimiser.decoupled else 0.0
 
     def plan(self, network: Network, training: Scorer, batch_size: int, seed: int = 0) -> Plan:
-        """Return what a step needs to train a network on a set; the seed is that of dropout."""
+        """Return what a step needs to train a network on a set; the seed is that of dropout.
+
+        Raises
+        ------
+        ArgumentError
+            If there are not as many parts or class weights as the network has layers or outputs.
+        DataError
+            If the samples' weights are all 0, or beyond the backend's precision.
+        """
         backend, sizes, plan = network.backend, network.sizes, training.plan(batch_size)
+        plan = replace(plan, weights=self._weights(network, training.data))
         if rates := layer_rates(self.dropout, len(sizes) - 2):
             plan = replace(plan, dropout=Dropout(backend, rates, sizes, plan.n, seed))
         if self.optimiser == SGD() and not self.l1 and self.clip_norm is None:
@@ -71,6 +87,26 @@ class Descent:
         within = 0.0 if self.optimiser.decoupled else self.l2 / plan.n
         given = backend, network.layers, sizes, self.optimiser
         return replace(plan, update=Update(*given, self.l1 / plan.n, within, self.clip_norm))
+
+    def _weights(self, network: Network, data: Dataset) -> Array | None:
+        """Return on the device how much each sample's cost counts, (n, 1); None if all do alike."""
+        if self.class_weights is not None:
+            n_out = network.sizes[-1]
+            if not isinstance(self.class_weights, str) and len(self.class_weights) != n_out:
+                raise ArgumentError(
+                    f"class_weights has {len(self.class_weights)} numbers; the network's {n_out} "
+                    "outputs stand for a class each"
+                )
+            data = data.weighted(self.class_weights)
+        if data.weights is None:
+            return None
+        with np.errstate(over="ignore"):
+            weights = data.weights.astype(network.backend.dtype)
+        if not np.isfinite(weights).all():
+            raise DataError(f"a sample's weight is too large for {weights.dtype}")
+        if not weights.any():
+            raise DataError("the training samples' weights are all 0: there is nothing to learn")
+        return network.backend.asarray(weights[:, np.newaxis])
 
 
 def plan_for(network: Network, data: Dataset, batch_size: int, **descent: Any) -> Plan:

@@ -17,10 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from fastnn.backprop import PORTION, Workspace, backpropagate, feed_forward, workspaces
 from fastnn.checks import whole_number
 from fastnn.data.arrays import as_samples
-from fastnn.descent import plan_for
 from fastnn.errors import DataError
 from fastnn.network import Network
-from fastnn.scoring import LabelledSamples, fitting
+from fastnn.scoring import LabelledSamples, Scorer, fitting
 
 __all__ = [
     "SURE",
@@ -267,7 +266,7 @@ def noise_like(x: ArrayLike, n: int = 1000, seed: int = 0) -> Array:
 
 def _passes(network: Network, data: LabelledSamples) -> Iterator[Workspace]:
     """Feed a set through the network, a portion at a time; give each portion's buffers in turn."""
-    backend, plan = network.backend, plan_for(network, fitting(network, "given", data), 1)
+    backend, plan = network.backend, Scorer(network, fitting(network, "given", data)).plan(1)
     portion = min(plan.n, max(1, PORTION // max(plan.sizes)))
     work = workspaces(backend, plan.sizes, {portion, plan.n % portion or portion})
     order = backend.asarray(np.arange(plan.n, dtype=np.int32))

@@ -43,8 +43,8 @@ class RangeTest(NamedTuple):
     rates
         The learning rates, growing geometrically.
     costs
-        The cost after the mini-batches at each, with penalties, of the same thousand samples of the
-        training set.
+        The cost after the mini-batches at each, with penalties and the samples' weights, of the
+        same thousand samples of the training set.
     suggestion
         A third of the rate at which the smoothed cost is the lowest; None if no rate lowers it by a
         tenth.
@@ -66,6 +66,7 @@ def range_test(
     l2: float = 0.0,
     clip_norm: float | None = None,
     dropout: float | Sequence[float] = 0.0,
+    class_weights: str | Sequence[float] | None = None,
     seed: int = 0,
     fused: bool = True,
     threads: int | None = None,
@@ -80,8 +81,8 @@ def range_test(
     network
         Where the test starts from: as it is before training, if that is what a rate is sought for.
     train_set
-        A :class:`fastnn.Dataset` or a pair (x, class numbers).
-    batch_size, optimiser, l1, l2, clip_norm, dropout, seed, fused, threads
+        A :class:`fastnn.Dataset` or a pair (x, class numbers), or with weights.
+    batch_size, optimiser, l1, l2, clip_norm, dropout, class_weights, seed, fused, threads
         As in :func:`fastnn.train`, with which the rate is to be used.
 
     Raises
@@ -89,7 +90,8 @@ def range_test(
     ArgumentError
         For a number out of its range.
     DataError
-        If the set does not fit the network, or its cost is beyond all numbers.
+        If the set does not fit the network, its weights are all 0, or its cost is beyond all
+        numbers.
     """
     check_network(network)
     copy = network.to(network.backend)
@@ -98,15 +100,17 @@ def range_test(
     batch_size = batch_size_of(batch_size, n)
     if threads is not None:
         threads = whole_number("threads", threads, 1, MOST_THREADS)
-    descent = Descent(optimiser_of(optimiser), l1, l2, clip_norm, dropout)
+    descent = Descent(optimiser_of(optimiser), l1, l2, clip_norm, dropout, class_weights)
     plan, decay = descent.plan(copy, Scorer(copy, data), batch_size, seed), descent.decay(n)
     some = epoch_order(n, seed, 0)[:MEASURED]  # training counts epochs from 1
     scorer = Scorer(copy, Dataset(data.x[some], data.labels[some]))
+    weights = None if plan.weights is None else copy.backend.to_numpy(plan.weights)[some]
 
     def cost() -> float:
-        """Return what is descended, penalties and all."""
+        """Return what is descended, weights, penalties and all."""
         sums = [(np.abs(w).sum(), np.square(w).sum()) for w in copy.weights] if l1 or l2 else []
-        return scorer().cost + float(sum(l1 * each + l2 / 2 * square for each, square in sums)) / n
+        penalty = float(sum(l1 * each + l2 / 2 * square for each, square in sums)) / n
+        return scorer(weights).cost + penalty
 
     costs: list[float] = []
     rates = np.geomspace(LOWEST, HIGHEST, round(np.log10(HIGHEST / LOWEST)) * A_DECADE + 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +17,9 @@ from fastnn.network import Network
 
 __all__ = ["LabelledSamples", "Scorer", "check_network", "evaluate", "fitting"]
 
-LabelledSamples: TypeAlias = Dataset | tuple[ArrayLike, ArrayLike]
+LabelledSamples: TypeAlias = (
+    Dataset | tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, ArrayLike]
+)
 
 
 def evaluate(network: Network, data: LabelledSamples) -> Score:
@@ -52,14 +54,14 @@ class Scorer:
     """A labelled set on the network's device, to be measured again and again."""
 
     def __init__(self, network: Network, data: Dataset) -> None:
-        self._network, self._labels = network, data.labels
+        self._network, self.data = network, data
         self.samples = Samples(network.backend, network.sizes, data.x)
         # One-hot, as bytes: a row a sample, with a 1 at its class.
         self.targets: NDArray[np.uint8] = np.zeros((len(data), network.sizes[-1]), np.uint8)
         self.targets[np.arange(len(data)), data.labels] = 1
 
     def plan(self, batch_size: int) -> Plan:
-        """Return what it takes to train on the set."""
+        """Return what it takes to train on the set, all samples alike."""
         network = self._network
         return Plan(
             layers=network.layers,
@@ -72,12 +74,12 @@ class Scorer:
             batch_size=batch_size,
         )
 
-    def __call__(self) -> Score:
-        """Return the score of the network as it is now."""
+    def __call__(self, weights: NDArray[Any] | None = None) -> Score:
+        """Return the score of the network as it is now; with weights (n, 1) the cost by these."""
         outputs = self.samples.outputs(self._network.layers)
         return Score(
-            cost=mean_cost(self._network.cost, outputs, self.targets),
-            accuracy=float(np.mean(outputs.argmax(axis=1) == self._labels)),
+            cost=mean_cost(self._network.cost, outputs, self.targets, weights),
+            accuracy=float(np.mean(outputs.argmax(axis=1) == self.data.labels)),
         )
 
 

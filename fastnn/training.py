@@ -49,6 +49,7 @@ def train(
     l2: float = 0.0,
     clip_norm: float | None = None,
     dropout: float | Sequence[float] = 0.0,
+    class_weights: str | Sequence[float] | None = None,
     schedule: str | Schedule = "constant",
     patience: int | None = None,
     seed: int = 0,
@@ -64,8 +65,9 @@ def train(
 
     Each mini-batch of m samples does W ← W - η/m Σ_x ∂C_x/∂W and b ← b - η/m Σ_x ∂C_x/∂b, or what
     another optimiser does. The last one of an epoch holds what is left over and is divided by its
-    own size. With penalties on the weights, of n training samples, what is descended is
-    C + λ₁/n Σ|w| + λ₂/2n Σw²; the costs that are measured are without them.
+    own size. Where samples have weights, it is C = 1/m Σ_x w_x C_x that is descended. With
+    penalties on the network's weights w, of n training samples, it is C + λ₁/n Σ|w| + λ₂/2n Σw².
+    The costs and accuracies that are measured are without either.
 
     Parameters
     ----------
@@ -73,8 +75,9 @@ def train(
         The network; its parameters are changed.
     train_set, test, validation
         Each a :class:`fastnn.Dataset` or a pair (x, class numbers): x (n, sizes[0]) or images (n,
-        h, w), uint8 (scaled by 1/255) or floats. The cost and accuracy of each set are measured
-        after every epoch.
+        h, w), uint8 (scaled by 1/255) or floats. A third array (n,) has the training samples'
+        weights, 0 or more, and is of no matter in the other sets. The cost and accuracy of each
+        set are measured after every epoch.
     epochs
         Passes over the training set, a million at the most. Default 30.
     batch_size
@@ -95,6 +98,10 @@ def train(
         Which part of the hidden layers' units rests, 0 to below 1, or a list of such parts: for the
         input and for each hidden layer. Which units they are is drawn anew for every sample, and
         what is left is divided by 1 - dropout; costs are measured with all units. Default 0.
+    class_weights
+        What the weight of each training sample, or 1, is multiplied by, by its class: a number for
+        each class, 0 or more; or "balanced", n / (k · n_c) for a class of n_c of the n samples,
+        with k classes, so that all count alike. Default None: nothing.
     schedule
         How η changes from epoch to epoch: a name, with parameters if wanted, such as "cosine" or
         "step:10,0.5", or an object of :mod:`fastnn.schedules` such as :class:`fastnn.StepDecay`,
@@ -138,7 +145,8 @@ def train(
         For a number out of its range, a set whose outputs are too large for this machine, or if
         there is no validation set where one is needed; if the checkpoint is of another training.
     DataError
-        If a set does not fit the network, or is not the checkpoint's.
+        If a set does not fit the network, or is not the checkpoint's; if no training sample's
+        weight is above 0.
     OutputError
         If a checkpoint cannot be written, and has no ``on_error``.
     Diverged
@@ -147,7 +155,7 @@ def train(
     """
     check_network(network)
     epochs = whole_number("epochs", epochs, 1, MOST_EPOCHS)
-    descent = Descent(optimiser_of(optimiser), l1, l2, clip_norm, dropout)
+    descent = Descent(optimiser_of(optimiser), l1, l2, clip_norm, dropout, class_weights)
     rate = descent.optimiser.learning_rate
     if learning_rate is not None:
         rate = positive_number("learning_rate", learning_rate)

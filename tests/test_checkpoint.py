@@ -44,6 +44,7 @@ OPTIONS = {
         "clip_norm": 1.5,
         "schedule": fastnn.StepDecay(2, 0.7, warm_up=2),
     },
+    "weights": {"class_weights": [1, 0.3, 2]},
     "plateau": {"schedule": "plateau:1", "learning_rate": 2},
     "patience": {"patience": 2, "learning_rate": 3},
     "dropout": {"dropout": [0.1, 0.4]},
@@ -226,6 +227,7 @@ def changed(number):
 
 WRONG = {
     "training set": (DataError, {"sets": changed(0)}),
+    "the training set is not": (DataError, {"sets": [SETS[0].weighted("balanced"), *SETS[1:]]}),
     "validation set": (DataError, {"sets": changed(1)}),
     "test set": (DataError, {"sets": [*SETS[:2], None]}),
     "sizes 16-7-3, and cannot go on with 16-8-3": (
@@ -243,6 +245,14 @@ WRONG = {
     "l2 0": (ArgumentError, {"l2": 0.1}),
     "dropout none": (ArgumentError, {"dropout": 0.1}),
     "clip norm none": (ArgumentError, {"clip_norm": 1}),
+    "class weights none, and cannot go on with balanced": (
+        ArgumentError,
+        {"class_weights": "balanced"},
+    ),
+    "class weights none, and cannot go on with 1.0,2.0,0.5": (
+        ArgumentError,
+        {"class_weights": np.float32([1, 2, 0.5])},
+    ),
     "schedule constant .warm_up 0.*cosine": (ArgumentError, {"schedule": "cosine"}),
     "patience none": (ArgumentError, {"patience": 3}),
     "seed 0": (ArgumentError, {"seed": 1}),

@@ -80,6 +80,7 @@ def descent_of(
     l2: float,
     clip_norm: float | None,
     dropout: float | list[float],
+    class_weights: str | tuple[float, ...] | None,
     hidden: list[int],
 ) -> dict[str, Any]:
     """Return what :func:`fastnn.train` takes of these."""
@@ -99,4 +100,5 @@ def descent_of(
         "l2": number_between("--l2", l2, 0),
         "clip_norm": None if clip_norm is None else positive_number("--clip-norm", clip_norm),
         "dropout": layer_rates(dropout, len(hidden)) or 0.0,
+        "class_weights": class_weights,
     }

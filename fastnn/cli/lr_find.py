@@ -53,6 +53,7 @@ def lr_find(
     l2: float,
     clip_norm: float | None,
     dropout: float | list[float],
+    class_weights: str | tuple[float, ...] | None,
     seed: int,
     fused: bool,
     threads: int | None,
@@ -71,7 +72,9 @@ def lr_find(
 
     notes = Notes(quiet)
     blueprint = Blueprint(device, precision, hidden, activation, output, cost, init, seed)
-    descent = descent_of(optimiser, momentum, nesterov, l1, l2, clip_norm, dropout, hidden)
+    descent = descent_of(
+        optimiser, momentum, nesterov, l1, l2, clip_norm, dropout, class_weights, hidden
+    )
     target = None
     if plot is not None:
         target = check_output(plot, "a picture of ours", drawing.is_picture)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from fastnn.checks import MOST_THREADS, positive_number
+from fastnn.checks import BALANCED, MOST_THREADS, positive_number, weights_of_classes
 from fastnn.errors import ArgumentError
 
 
@@ -41,6 +41,19 @@ def _rate(ctx: click.Context, param: click.Parameter, value: float | None) -> fl
         return positive_number("it", value)
     except ArgumentError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def _class_weights(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> str | tuple[float, ...] | None:
+    if value is None:
+        return None
+    with suppress(ValueError, ArgumentError):
+        return weights_of_classes(value if value == BALANCED else list(map(float, _split(value))))
+    raise click.BadParameter(
+        f"{value!r} is neither {BALANCED!r} nor a number for each class, 0 or more and not all 0, "
+        "like 1,1,2.5"
+    )
 
 
 def _validation(
@@ -191,6 +204,12 @@ descent_options = _together(
         metavar="PART,...",
         callback=_dropout,
         help="Of the hidden layers' units; or of the input and of each hidden layer: 0.2,0.5.",
+    ),
+    click.option(
+        "--class-weights",
+        metavar="balanced|NUMBER,...",
+        callback=_class_weights,
+        help="How much a sample of each class counts, like 1,1,2.5; balanced: as much in all.",
     ),
 )
 step_options = _together(

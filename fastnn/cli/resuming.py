@@ -54,12 +54,19 @@ def _options(checkpoint: Checkpoint) -> dict[str, str]:
         "optimiser": optimiser["name"],
         "momentum": optimiser.get("momentum"),
         "nesterov": optimiser.get("nesterov"),
-        "dropout": ",".join(map(str, settings["dropout"] or [])) or None,
+        # A checkpoint from before there were these has none.
+        "dropout": _joined(settings.get("dropout")),
+        "class_weights": _joined(settings.get("class_weights")),
         "warm_up": schedule.pop("warm_up"),
         "schedule": _text(schedule),
         "every": checkpoint.every,
     }
     return {name: str(value) for name, value in options.items() if value is not None}
+
+
+def _joined(value: Any) -> Any:
+    """Return a list as an option takes it, and anything else as it is."""
+    return ",".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _text(schedule: Mapping[str, Any]) -> str:

@@ -140,6 +140,7 @@ def train(
     l2: float,
     clip_norm: float | None,
     dropout: float | list[float],
+    class_weights: str | tuple[float, ...] | None,
     schedule: str,
     warm_up: int,
     patience: int | None,
@@ -179,7 +180,9 @@ def train(
     source = source if source is not None else "digits"
     # What can be refused is refused before the work.
     blueprint = Blueprint(device, precision, hidden, activation, output, cost, init, seed)
-    descent = descent_of(optimiser, momentum, nesterov, l1, l2, clip_norm, dropout, hidden)
+    descent = descent_of(
+        optimiser, momentum, nesterov, l1, l2, clip_norm, dropout, class_weights, hidden
+    )
     rates = replace(schedule_of(schedule), warm_up=warm_up)
     check_validated(rates, patience, validation is not None)
     path = path if path is not None else _default_path(source)
@@ -211,6 +214,7 @@ def train(
     train_set, validation_set = datasets.train, None
     if validation is not None:
         train_set, validation_set = train_set.split(validation)
+    weights = _weights(train_set, class_weights)
     network, own, why = blueprint.network(datasets, train_set, batch_size, descent)
     settings: dict[str, Any] = {
         "epochs": epochs,
@@ -226,7 +230,7 @@ def train(
         "fused": fused and own,
         "threads": threads,
     }
-    _introduce(notes, datasets, validation_set, network, why)
+    _introduce(notes, datasets, validation_set, weights, network, why)
     if log is not None and os.path.exists(log):
         notes.say(f"log      {log}: the epochs of this training are added to it")
     profile = Profile() if trace is not None else None
@@ -350,8 +354,21 @@ def _default_path(source: str) -> str:
     return f"fastnn-{name}.safetensors"
 
 
+def _weights(train_set: Dataset, class_weights: str | tuple[float, ...] | None) -> str:
+    """Return the range of what training samples count, if not all count alike."""
+    if class_weights is not None:
+        train_set = train_set.weighted(class_weights)
+    given = train_set.weights
+    return "" if given is None else f"{given.min():.3g} to {given.max():.3g} a training sample"
+
+
 def _introduce(
-    notes: Notes, datasets: Datasets, validation: Dataset | None, network: Network, why: str
+    notes: Notes,
+    datasets: Datasets,
+    validation: Dataset | None,
+    weights: str,
+    network: Network,
+    why: str,
 ) -> None:
     shape = "-".join(map(str, network.sizes))
     held_out = 0 if validation is None else len(validation)
@@ -361,6 +378,8 @@ def _introduce(
         f"{len(datasets.test):,} test samples of {datasets.features} numbers, "
         f"{datasets.classes} classes"
     )
+    if weights:
+        notes.say(f"weights  {weights}")
     notes.say(f"network  {shape}, {network.parameter_count:,} parameters")
     detail = f": {network.backend.detail}" if network.backend.detail else ""
     notes.say(f"device   {network.backend.spec}{detail}")

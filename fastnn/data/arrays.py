@@ -1,4 +1,4 @@
-"""What arrays must be to serve as samples and as labels."""
+"""What arrays must be to serve as samples, as labels and as weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fastnn.errors import DataError
 
-__all__ = ["Array", "as_labels", "as_samples"]
+__all__ = ["Array", "as_labels", "as_samples", "as_weights"]
 
 Array = npt.NDArray[Any]
 
@@ -90,6 +90,34 @@ def as_labels(labels: npt.ArrayLike, samples: int) -> npt.NDArray[np.int64]:
     if low < 0 or high > np.iinfo(np.int64).max:
         raise DataError(f"labels are class numbers from 0, but range from {low} to {high}")
     return np.ascontiguousarray(numbers, dtype=np.int64)
+
+
+def as_weights(weights: npt.ArrayLike, samples: int) -> npt.NDArray[np.float64]:
+    """Return `weights` as a checked, C-contiguous (samples,) array of float64.
+
+    Raises
+    ------
+    DataError
+        The weights are not one a sample, not numbers, not finite, or negative.
+    """
+    numbers = _as_array("weights", weights)
+    if numbers.ndim != 1:
+        remedy = "; give weights.ravel()" if numbers.size == samples else ""
+        raise DataError(
+            f"weights are numbers, one a sample, shape (n,), but have shape {numbers.shape}{remedy}"
+        )
+    if len(numbers) != samples:
+        raise DataError(f"there are {samples} samples in x but {len(numbers)} weights")
+    if numbers.dtype.kind not in "biuf":
+        raise DataError(f"weights hold {numbers.dtype.name}, not numbers")
+    numbers = np.ascontiguousarray(numbers, dtype=np.float64)
+    good = np.isfinite(numbers) & (numbers >= 0)
+    if not good.all():
+        worst = int(good.argmin())
+        raise DataError(
+            f"weights are finite and 0 or more, but sample {worst}'s is {numbers[worst]:g}"
+        )
+    return numbers
 
 
 def _as_array(what: str, values: npt.ArrayLike) -> Array:

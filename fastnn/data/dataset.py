@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral, Real
 
 import numpy as np
 
-from fastnn.data.arrays import Array, as_labels, as_samples
+from fastnn.checks import weights_of_classes
+from fastnn.data.arrays import Array, as_labels, as_samples, as_weights
 from fastnn.data.reading import reading
 from fastnn.errors import ArgumentError, DataError
 
@@ -29,39 +30,47 @@ class Dataset:
         are taken as they are; float16 becomes float32.
     labels : (n,) array of integers
         The class number of each sample, from 0; kept as int64.
+    weights : (n,) array of numbers, optional
+        How much each sample's cost counts where a network is trained on the set, 0 or more; kept as
+        float64. None, the default, counts each once. Costs and accuracies are measured without
+        them.
 
     Raises
     ------
     DataError
-        The set is empty, a shape or type is none of the above, the lengths differ, a sample holds
-        NaN or inf, or a label is negative.
+        The set is empty, a shape or type is none of the above, the lengths differ, a sample or a
+        weight is NaN or inf, or a label or a weight is negative.
     """
 
     x: Array
     labels: Array
+    weights: Array | None = None
 
     def __post_init__(self) -> None:
         x = as_samples(self.x)
         object.__setattr__(self, "x", x)
         object.__setattr__(self, "labels", as_labels(self.labels, len(x)))
+        if self.weights is not None:
+            object.__setattr__(self, "weights", as_weights(self.weights, len(x)))
 
     @classmethod
     def of(cls, value: object) -> Dataset:
-        """Return `value` if it is a Dataset, or make one of it if it is a pair (x, labels).
+        """Return `value` if it is a Dataset, or make one of (x, labels) or (x, labels, weights).
 
         Raises
         ------
         ArgumentError
-            `value` is neither.
+            `value` is none of these.
         DataError
-            The pair makes no valid Dataset.
+            It makes no valid Dataset.
         """
         if isinstance(value, Dataset):
             return value
-        if isinstance(value, tuple | list) and len(value) == 2:
+        if isinstance(value, tuple | list) and len(value) in (2, 3):
             return cls(*value)
         raise ArgumentError(
-            f"a set of samples is a Dataset or a pair (x, labels), not {type(value).__name__}"
+            "a set of samples is a Dataset or a pair (x, labels), or these and weights, "
+            f"not {type(value).__name__}"
         )
 
     def split(self, size: float) -> tuple[Dataset, Dataset]:
@@ -90,7 +99,7 @@ class Dataset:
                 f"samples from 1 to {n - 1:,}, not {size!r}"
             )
         first, last = (
-            Dataset(self.x[piece], self.labels[piece])
+            Dataset(*(each[piece] for each in self._arrays))
             for piece in (slice(n - int(count)), slice(n - int(count), n))
         )
         missing = np.setdiff1d(last.labels, first.labels)
@@ -100,6 +109,33 @@ class Dataset:
                 "the others is: put them in a random order first"
             )
         return first, last
+
+    def weighted(self, class_weights: str | Sequence[float]) -> Dataset:
+        """Return the set with each sample's weight, or 1, multiplied by that of its class.
+
+        Parameters
+        ----------
+        class_weights
+            "balanced", which lets all classes count alike, n / (k · n_c) for a class of n_c of the
+            n samples, with k classes that occur; or a number for each class, from class 0 on.
+
+        Raises
+        ------
+        ArgumentError
+            If it is neither, or there is a class that it has no number for.
+        """
+        numbers = weights_of_classes(class_weights)
+        counts = np.bincount(self.labels)
+        if isinstance(numbers, str):
+            of_class = len(self) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+        elif len(numbers) < len(counts):
+            raise ArgumentError(
+                f"class_weights has {len(numbers)} numbers, and there is a class {len(counts) - 1}"
+            )
+        else:
+            of_class = np.array(numbers)
+        weights = of_class[self.labels]
+        return replace(self, weights=weights if self.weights is None else weights * self.weights)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -112,7 +148,12 @@ class Dataset:
     @property
     def sha256(self) -> str:
         """The hash of types, shapes and contents, as they are now."""
-        return _sha256(self.x, self.labels)
+        return _sha256(*self._arrays)
+
+    @property
+    def _arrays(self) -> list[Array]:
+        """All that there are: weights are there or not."""
+        return [each for each in (self.x, self.labels, self.weights) if each is not None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +219,7 @@ class Datasets:
     @cached_property
     def sha256(self) -> str:
         """The hash of types, shapes and contents: the same from whichever files they were read."""
-        return _sha256(self.train.x, self.train.labels, self.test.x, self.test.labels)
+        return _sha256(*self.train._arrays, *self.test._arrays)
 
 
 def _sha256(*arrays: Array) -> str:
@@ -189,10 +230,17 @@ def _sha256(*arrays: Array) -> str:
     return digest.hexdigest()
 
 
-def assemble(path: str, x_train: Array, y_train: Array, x_test: Array, y_test: Array) -> Datasets:
+def assemble(
+    path: str,
+    x_train: Array,
+    y_train: Array,
+    x_test: Array,
+    y_test: Array,
+    weights_train: Array | None = None,
+) -> Datasets:
     """Make `Datasets` of the arrays read from `path`; an error says in which part of it."""
     with reading(f"{path}: training set"):
-        train = Dataset(x_train, y_train)
+        train = Dataset(x_train, y_train, weights_train)
     with reading(f"{path}: test set"):
         test = Dataset(x_test, y_test)
     with reading(path):

@@ -33,8 +33,9 @@ def load_dataset(
     ----------
     source : str or PathLike
         ``"digits"``, ``"mnist"``, ``"synthetic"``; or the path of a folder of IDX files with
-        MNIST's names, or of an .npz with x_train, y_train, x_test and y_test. A name wins over a
-        file that is called so: for that give ``./mnist`` or a Path.
+        MNIST's names, or of an .npz with x_train, y_train, x_test and y_test, and weights_train if
+        the training samples have weights. A name wins over a file that is called so: for that give
+        ``./mnist`` or a Path.
     on_progress : callable, optional
         Called as ``on_progress(file_name, received_bytes, total_bytes_or_None)`` during a download.
 

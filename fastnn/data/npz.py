@@ -40,13 +40,22 @@ _ENCRYPTED = 0x1  # a flag bit of zip members
 def read_npz(path: str | os.PathLike[str]) -> Datasets:
     """Read an .npz of ``x_train``, ``y_train``, ``x_test`` and ``y_test``.
 
+    It may have ``weights_train`` too, how much each training sample counts.
+
     Raises
     ------
     DataError
-        The file is missing or malformed, lacks an array, or the arrays make no `Datasets`.
+        The file is missing or malformed, lacks an array, or the arrays make no `Datasets`; or it
+        has ``weights_test``, since what is measured is not weighted.
     """
     name = os.fspath(path)
-    return assemble(name, *read_arrays(name, ["x_train", "y_train", "x_test", "y_test"]))
+    present, wanted = array_names(name), ["x_train", "y_train", "x_test", "y_test"]
+    if "weights_test" in present:
+        raise DataError(
+            f"{name}: holds weights_test, but what is measured is not weighted; leave it out"
+        )
+    wanted += [each for each in ("weights_train",) if each in present]
+    return assemble(name, *read_arrays(name, wanted))
 
 
 def array_names(path: str) -> list[str]:

@@ -37,6 +37,8 @@ def test_it_shows_a_curve_and_suggests_a_rate_and_leaves_nothing(run, data):
         ),
         ("--dropout 0.2,0.5", {}, {"dropout": [0.2, 0.5]}),
         ("--l1 1 --clip-norm 0.5", {}, {"l1": 1.0, "clip_norm": 0.5}),
+        ("--class-weights balanced", {}, {"class_weights": "balanced"}),
+        ("--class-weights 1,1,3", {}, {"class_weights": [1, 1, 3]}),
     ],
 )
 def test_its_json_is_what_the_library_finds(run, data, flags, shape, how):

@@ -77,6 +77,7 @@ def test_the_defaults_are_those_of_the_text(run):
         "l2": 0.0,
         "clip_norm": None,
         "dropout": 0.0,
+        "class_weights": None,
         "schedule": {"name": "constant", "warm_up": 0},
         "patience": None,
         "seed": 0,
@@ -223,6 +224,8 @@ FLAGS = {
     "--clip-norm 0.1": ({}, {"clip_norm": 0.1}),
     "--dropout 0.5": ({}, {"dropout": [0.0, 0.5]}),
     "--dropout 0.2,0.5,0.1 --hidden 7,5": ({"hidden": [7, 5]}, {"dropout": [0.2, 0.5, 0.1]}),
+    "--class-weights balanced": ({}, {"class_weights": "balanced"}),
+    "--class-weights 1,0,2.5": ({}, {"class_weights": [1.0, 0.0, 2.5]}),
     "--schedule step:1,0.1": ({}, {"schedule": fastnn.StepDecay(1, 0.1)}),
     "--schedule exponential": ({}, {"schedule": fastnn.ExponentialDecay()}),
     "--schedule cosine:0.01": ({}, {"schedule": fastnn.CosineDecay(0.01)}),
@@ -275,6 +278,7 @@ def test_a_flag_does_what_it_does_in_the_library(run, data, flags):
         "l2": 0.0,
         "clip_norm": None,
         "dropout": 0.0,
+        "class_weights": None,
         "schedule": fastnn.Constant(),
         "patience": None,
         "seed": 0,
@@ -307,6 +311,22 @@ def test_a_flag_does_what_it_does_in_the_library(run, data, flags):
         np.testing.assert_array_equal(ours, theirs)
     without = run("train", "--data", data, "--epochs", 2, "--json").json
     assert [epoch["train_cost"] for epoch in without["epochs"]] != [cost for cost, _ in costs]
+
+
+def test_what_samples_count_and_by_which_step_it_says(run, tmp_path, arrays):
+    weights = np.linspace(0, 2, 63)
+    np.savez(tmp_path / "counted.npz", **arrays, weights_train=weights)
+    args = ["train", "--data", "counted.npz", "--epochs", 2, "--device", "numba"]
+    result = run(*args, "--validation", 13, "--class-weights", "1,0.5,1", "--json")
+    learned, _ = fastnn.Dataset(arrays["x_train"], arrays["y_train"], weights).split(13)
+    counted = learned.weighted([1, 0.5, 1]).weights
+    assert f"\nweights  0 to {counted.max():.3g} a training sample\n" in result.err
+    assert "\nstep     plain: it takes all samples alike, and these have weights\n" in result.err
+    made = fastnn.Network([16, 30, 3], device="numba")
+    history = fastnn.train(made, learned, epochs=2, class_weights=[1, 0.5, 1])
+    assert [epoch["train_cost"] for epoch in result.json["epochs"]] == [
+        epoch.train_cost for epoch in history.epochs
+    ]
 
 
 def test_the_best_weights_are_saved_and_it_says_which_they_are(run):

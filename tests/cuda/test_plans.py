@@ -294,6 +294,20 @@ def test_which_updates_a_graph_has():
         assert backend.explain(descents.plan_for(network, DATA, 13, **how)).startswith(begins)
 
 
+@pytest.mark.parametrize("how", [{}, {"optimiser": SGD(0.9), "l1": 0.1}], ids=str)
+def test_samples_with_weights_go_by_the_plain_step(how):
+    data, ends = (DATA.x, DATA.labels, np.arange(len(DATA)) % 5), []
+    for backend in (on("float64"), "numpy"):
+        network = Network([12, 9, 3], device=backend, dtype="float64")
+        history = train(network, data, epochs=2, batch_size=13, class_weights="balanced", **how)
+        ends.append([*network.weights, *network.biases])
+        if backend != "numpy":
+            says = "plain: the others take all samples alike, and these have weights"
+            assert (history.step, history.why) == ("plain", says)
+    for got, exact in zip(*ends, strict=True):
+        np.testing.assert_allclose(got, exact, rtol=0, atol=1e-13)
+
+
 def test_another_rate_needs_no_other_recording():
     backend, given = on("float64"), problem(GRAPH)
     plan, order = plan_of(GRAPH, backend.gpu)

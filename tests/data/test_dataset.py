@@ -95,13 +95,15 @@ def test_checking_allocates_little():
     assert peak < 4e6  # x takes 157 MB, a mask of it 39
 
 
-def test_of_takes_datasets_and_pairs_only():
+def test_of_takes_datasets_pairs_and_triples_only():
     dataset = Dataset(PIXELS, [0, 1])
     assert Dataset.of(dataset) is dataset
     assert Dataset.of((PIXELS, [0, 1])).features == 12
     with pytest.raises(DataError):
         Dataset.of((PIXELS, [0]))
-    for value in (None, PIXELS, (PIXELS,), (PIXELS, [0, 1], 3), "digits"):
+    assert Dataset.of((PIXELS, [0, 1])).weights is None
+    np.testing.assert_array_equal(Dataset.of((PIXELS, [0, 1], [3, 0])).weights, [3, 0])
+    for value in (None, PIXELS, (PIXELS,), (PIXELS, [0, 1], [1, 1], 3), "digits"):
         with pytest.raises(ArgumentError, match="pair"):
             Dataset.of(value)
 

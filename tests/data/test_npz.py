@@ -120,9 +120,20 @@ def test_npz(tmp_path, arrays, save):
     np.testing.assert_array_equal(datasets.test.labels, arrays["y_test"])
 
 
+def test_npz_with_weights(tmp_path, arrays):
+    path = tmp_path / "mine.npz"
+    np.savez(path, **arrays, weights_train=np.arange(12))
+    train, test = read_npz(path)
+    np.testing.assert_array_equal(train.weights, np.arange(12))
+    assert test.weights is None
+
+
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
+        ({"weights_train": np.arange(11)}, "training set: there are 12 samples in x but 11 weigh"),
+        ({"weights_train": np.arange(12) - 1.0}, "training set: weights are .*sample 0's is -1"),
+        ({"weights_test": np.ones(6)}, "holds weights_test, but what is measured is not weighted"),
         ({"y_test": None}, r"lacks y_test; it holds \['x_train', 'y_train', 'x_test'\]"),
         ({"x_train": None, "y_train": None}, "lacks x_train, y_train"),
         ({"x_train": np.array([{}] * 12)}, "x_train: .*never unpickled"),
