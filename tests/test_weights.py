@@ -152,6 +152,13 @@ def test_balanced_is_scikit_learns(counts):
     np.testing.assert_allclose(sums, len(labels) / len(present))
 
 
+def test_classes_may_be_numbered_as_sparsely_as_they_like():
+    some = Dataset(np.zeros((4, 2)), [3, 10**15, 3, 3])
+    assert some.weighted("balanced").weights.tolist() == [2 / 3, 2, 2 / 3, 2 / 3]
+    with pytest.raises(ArgumentError, match="there is a class 1000000000000000"):
+        some.weighted([1.0, 2.0])
+
+
 def test_they_are_multiplied_by_the_samples_own():
     x, labels = np.ones((4, 2)), [0, 1, 1, 2]
     data = Dataset(x, labels, [1, 2, 3, 4])

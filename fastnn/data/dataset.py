@@ -125,16 +125,17 @@ class Dataset:
             If it is neither, or there is a class that it has no number for.
         """
         numbers = weights_of_classes(class_weights)
-        counts = np.bincount(self.labels)
         if isinstance(numbers, str):
-            of_class = len(self) / (np.count_nonzero(counts) * np.maximum(counts, 1))
-        elif len(numbers) < len(counts):
+            occurring, place, counts = np.unique(
+                self.labels, return_inverse=True, return_counts=True
+            )
+            weights = (len(self) / (len(occurring) * counts))[place]
+        elif len(numbers) <= (highest := int(self.labels.max())):
             raise ArgumentError(
-                f"class_weights has {len(numbers)} numbers, and there is a class {len(counts) - 1}"
+                f"class_weights has {len(numbers)} numbers, and there is a class {highest}"
             )
         else:
-            of_class = np.array(numbers)
-        weights = of_class[self.labels]
+            weights = np.array(numbers)[self.labels]
         return replace(self, weights=weights if self.weights is None else weights * self.weights)
 
     def __len__(self) -> int:
