@@ -126,7 +126,7 @@ def test_it_is_the_same_on_every_device(device):
 
 def test_a_device_that_has_no_dropout_says_so():
     _, history = trained("numba")
-    assert (history.step, history.why) == ("plain", "plain: it has no dropout")
+    assert (history.step, history.why) == ("plain", "plain: no epoch step, since it has no dropout")
 
 
 def test_portions_change_nothing_that_is_drawn(monkeypatch):

@@ -238,7 +238,7 @@ def test_numba_says_why_it_takes_the_plain_step():
     network = Network([5, 4, 3], device="numba")
     history = train(network, make_set(), epochs=1, optimiser="adam")
     assert history.step == "plain"
-    assert history.why.startswith("plain: it is for gradient descent")
+    assert history.why.startswith("plain: no epoch step, since it is for gradient descent")
 
 
 # What is refused

@@ -133,7 +133,10 @@ def test_numba_takes_the_plain_step_and_says_why():
     for data, how in (((x, labels, x[:, 0] ** 2), {}), ((x, labels), {"class_weights": [1, 2, 3]})):
         history = train(network("numba"), data, epochs=1, **how)
         assert history.step == "plain"
-        assert history.why == "plain: it takes all samples alike, and these have weights"
+        assert (
+            history.why
+            == "plain: no epoch step, since it takes all samples alike, and these have weights"
+        )
 
 
 # Weights of classes

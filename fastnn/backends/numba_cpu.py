@@ -141,7 +141,11 @@ class NumbaBackend(HostBackend):
     def explain(self, plan: Plan) -> str:
         """Return which step the plan gets, and why."""
         reason = _declined(plan)
-        return f"plain: {reason}" if reason else "epoch: all of it in one compiled call"
+        return (
+            f"plain: no epoch step, since {reason}"
+            if reason
+            else "epoch: all of it in one compiled call"
+        )
 
 
 def _declined(plan: Plan) -> str | None:
