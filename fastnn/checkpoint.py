@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from fastnn import model_file
 from fastnn.checks import whole_number
 from fastnn.data import Dataset
-from fastnn.errors import ArgumentError, DataError, ModelError, OutputError
+from fastnn.errors import ArgumentError, DataError, ModelError, OutputError, shown
 from fastnn.history import Epoch, Score
 from fastnn.outputs import cannot_write, check_output, clear_remains, replace
 
@@ -316,7 +316,7 @@ class Checkpoint:
             if was != given:
                 raise ArgumentError(
                     f"the training in {self.folder} began with {name.replace('_', ' ')} "
-                    f"{_shown(was)}, and cannot go on with {_shown(given)}"
+                    f"{shown(was)}, and cannot go on with {shown(given)}"
                 )
 
 
@@ -363,13 +363,3 @@ def _told(sets: Mapping[str, Dataset], settings: Mapping[str, Any]) -> dict[str,
 def _plain(value: Any) -> Any:
     """Return what JSON has for a number of NumPy's or an object that it does not know."""
     return value.item() if isinstance(value, np.generic) else repr(value)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict) and "name" in value:
-        rest = ", ".join(f"{key} {each}" for key, each in value.items() if key != "name")
-        return f"{value['name']} ({rest})"
-    if isinstance(value, list):
-        between = "," if any(isinstance(each, float) for each in value) else "-"
-        return between.join(map(str, value))
-    return "none" if value is None else str(value)

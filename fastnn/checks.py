@@ -21,6 +21,7 @@ __all__ = [
     "MOST_EPOCHS",
     "MOST_THREADS",
     "fits_memory",
+    "is_true",
     "layer_sizes",
     "number_arrays",
     "number_between",
@@ -85,6 +86,11 @@ def weights_of_classes(value: Any) -> str | tuple[float, ...]:
         f"class_weights must be {BALANCED!r} or a number for each class, 0 or more and not all 0, "
         f"not {reprlib.repr(value)}"
     )
+
+
+def is_true(answer: object) -> bool:
+    """Whether it is True, or NumPy's; anything else, such as a count, ends no training."""
+    return isinstance(answer, bool | np.bool) and bool(answer)
 
 
 def fits_memory(what: str, needed: int) -> None:

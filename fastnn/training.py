@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fastnn.backends.base import Array, Backend, Plan, Step
 from fastnn.backprop import step_for
 from fastnn.checkpoint import Checkpoint, State
-from fastnn.checks import MOST_EPOCHS, MOST_THREADS, positive_number, whole_number
+from fastnn.checks import MOST_EPOCHS, MOST_THREADS, is_true, positive_number, whole_number
 from fastnn.descent import Descent
 from fastnn.errors import ArgumentError, Diverged
 from fastnn.history import Epoch, History, Progress, Score
@@ -239,7 +239,7 @@ def train(
                 seconds = max(perf_counter() - began, 1e-9)  # on a coarse clock it could be 0
                 if not watch.finite():
                     _finite_parameters(network, {}, number, eta)
-                if on_call and _is_true(on_call(Progress(number, done, n, done / seconds))):
+                if on_call and is_true(on_call(Progress(number, done, n, done / seconds))):
                     _finite_parameters(network, {}, number, eta)
                     return history
             with profile.span(EVALUATE, backend) if profile is not None else nullcontext():
@@ -257,17 +257,12 @@ def train(
             best.see(epoch, parameters)
             if patience is not None:
                 history.best_epoch = best.epoch
-            ends = on_epoch is not None and _is_true(on_epoch(epoch))
+            ends = on_epoch is not None and is_true(on_epoch(epoch))
             if checkpoint is not None:  # after the log, which no epoch may be missing from
                 checkpoint.note(_state(backend, plan, history, parameters, best))
             if ends:
                 break
     return history
-
-
-def _is_true(answer: object) -> bool:
-    """Whether it is True, or NumPy's; anything else, such as a count, ends no training."""
-    return isinstance(answer, bool | np.bool) and bool(answer)
 
 
 def check_validated(schedule: Schedule, patience: int | None, there_is_one: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
@@ -176,6 +177,16 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         **{name: version(distribution) for name, distribution in packages.items()},
     }
+
+
+def check_distinct(*outputs: tuple[str, str | os.PathLike[str] | None]) -> None:
+    """Refuse two options that name the same place, also where nothing is yet."""
+    named: dict[str, str] = {}
+    for name, path in outputs:
+        if path is not None:
+            other = named.setdefault(os.path.realpath(path), name)
+            if other != name:
+                raise click.UsageError(f"{other} and {name} name the same place, {path}")
 
 
 def percent(part: float) -> str:

@@ -27,6 +27,7 @@ from fastnn.cli.options import (
 from fastnn.cli.output import (
     INTERRUPTED,
     Notes,
+    check_distinct,
     describe_data,
     describe_device,
     emit,
@@ -187,7 +188,7 @@ def train(
     check_validated(rates, patience, validation is not None)
     path = path if path is not None else _default_path(source)
     checkpoint = _checkpoint(folder, every, resumed)
-    _check_distinct(
+    check_distinct(
         ("--save", path),
         ("--log", log),
         ("--tensorboard", tensorboard),
@@ -337,16 +338,6 @@ def _checkpoint(folder: str | None, every: int, resumed: Checkpoint | None) -> C
         )
     resumed.every = every
     return resumed
-
-
-def _check_distinct(*outputs: tuple[str, str | os.PathLike[str] | None]) -> None:
-    """Refuse two options that name the same place, also where nothing is yet."""
-    named: dict[str, str] = {}
-    for name, path in outputs:
-        if path is not None:
-            other = named.setdefault(os.path.realpath(path), name)
-            if other != name:
-                raise click.UsageError(f"{other} and {name} name the same place, {path}")
 
 
 def _default_path(source: str) -> str:
