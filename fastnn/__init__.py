@@ -42,6 +42,7 @@ from fastnn.schedules import (
 from fastnn.scoring import evaluate
 from fastnn.tensorboard import TensorBoard
 from fastnn.training import train
+from fastnn.tuning import Tried, Tuning, tune
 
 __all__ = [
     "SGD",
@@ -75,6 +76,8 @@ __all__ = [
     "Score",
     "StepDecay",
     "TensorBoard",
+    "Tried",
+    "Tuning",
     "__version__",
     "choose",
     "device",
@@ -85,6 +88,7 @@ __all__ = [
     "read_log",
     "synthetic",
     "train",
+    "tune",
 ]
 
 __version__ = "0.1.0"

@@ -12,7 +12,7 @@ import fastnn.kernels
 
 HEAVY = """
     numba cupy sklearn click scipy rich pooch requests safetensors PIL pytest platformdirs
-    matplotlib tensorboardX
+    matplotlib tensorboardX optuna sqlalchemy
 """
 
 # A module may import from its own layer and from those above it in this list; a package stands for
@@ -21,6 +21,7 @@ LAYERS = [
     ["fastnn.kernels"],
     ["fastnn.errors", "fastnn.cache", "fastnn.threads"],
     ["fastnn.outputs"],
+    ["fastnn.study"],
     ["fastnn.checks"],
     ["fastnn.backends", "fastnn.backends.base"],
     ["fastnn.dropout", "fastnn.optimisers"],
@@ -48,7 +49,7 @@ LAYERS = [
     ["fastnn.descent"],
     ["fastnn.training"],
     ["fastnn.comparing", "fastnn.inspecting", "fastnn.range_test", "fastnn.trial"],
-    ["fastnn.choosing", "fastnn.drawing", "fastnn.measuring"],
+    ["fastnn.choosing", "fastnn.tuning", "fastnn.drawing", "fastnn.measuring"],
     ["fastnn.book"],
     ["fastnn.testing"],
     ["fastnn"],
