@@ -74,18 +74,31 @@ def test_its_example_of_a_checkpoint_goes_on_from_there(
     assert "best" in names
 
 
+def test_its_example_of_a_search_goes_on_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("optuna", reason="the extra 'tune' is not installed")
+    names: dict[str, object] = {}
+    monkeypatch.chdir(tmp_path)
+    for block in BLOCKS:
+        if "load_dataset" in block or "train_set.split" in block or "fastnn.tune" in block:
+            exec(compile(block, "README.md", "exec"), names)
+    assert 0.9 < float(capsys.readouterr().out.split()[-1]) <= 1
+
+
 def test_every_file_it_links_to_exists() -> None:
     links = re.findall(r"\]\(([^)#]+)\)", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-def test_it_names_every_option_of_train() -> None:
-    from fastnn.cli.train import train
+@pytest.mark.parametrize("command", ["train", "tune"])
+def test_it_names_every_option_of(command: str) -> None:
+    from fastnn.cli import cli
 
     # A switch is shown by what turns it off, and --quiet by its letter.
     names = [
         option.secondary_opts or [name for name in option.opts if name != "--quiet"]
-        for option in train.params
+        for option in cli.commands[command].params
     ]
     assert [name for each in names for name in each if f"`{name}`" not in README] == []

@@ -20,6 +20,7 @@ from fastnn.cli.lr_find import lr_find
 from fastnn.cli.model import evaluate, predict
 from fastnn.cli.output import INTERRUPTED, Group, printable
 from fastnn.cli.train import train
+from fastnn.cli.tune import tune
 from fastnn.errors import FastnnError
 
 __all__ = ["main"]
@@ -34,7 +35,7 @@ def cli() -> None:
     """
 
 
-for command in (train, lr_find, evaluate, predict, inspect, devices, bench, compare, data):
+for command in (train, lr_find, tune, evaluate, predict, inspect, devices, bench, compare, data):
     cli.add_command(command)
 
 

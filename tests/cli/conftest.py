@@ -99,13 +99,12 @@ def run_process(start):
 
 
 @pytest.fixture
-def on_terminal(start, data):
-    """Train for three epochs with stderr on a terminal; return stdout and what it shows."""
+def on_terminal_of(start):
+    """Run the command with stderr on a terminal; return stdout and what it shows."""
 
-    def on_terminal(*args, code=0, prepare="", **env):
+    def on_terminal_of(*args, code=0, prepare="", **env):
         ours, theirs = os.openpty()
         variables = {"TERM": "xterm-256color", "NO_COLOR": "", "COLUMNS": "100", **env}
-        args = ["train", "--data", data, "--epochs", "3", *args]
         process = start(*args, env=variables, stderr=theirs, prepare=prepare)
         os.close(theirs)
         shown = b""
@@ -118,6 +117,16 @@ def on_terminal(start, data):
         out, _ = process.communicate(timeout=60)
         assert process.returncode == code
         return out.decode(), shown.decode()
+
+    return on_terminal_of
+
+
+@pytest.fixture
+def on_terminal(on_terminal_of, data):
+    """Train for three epochs with stderr on a terminal; return stdout and what it shows."""
+
+    def on_terminal(*args, **how):
+        return on_terminal_of("train", "--data", data, "--epochs", "3", *args, **how)
 
     return on_terminal
 
