@@ -17,7 +17,8 @@
 //     W ← shrink · W - η/m Σ δ aᵀ, b ← b - η/m Σ δ (BP3, BP4)               all threads
 //
 // and with no barrier on to the partial sums of the next. While it goes on, the samples of the
-// mini-batch after are on their way from memory.
+// mini-batch after are on their way from memory. With momentum or L1 the last line is what
+// reference.py's momentum() says.
 //
 // Who owns which of the first layer's weights. A thread has a tile: UNITS neighbouring units times
 // QUADS runs of four neighbouring inputs and SINGLES inputs more. The lanes of a warp are UNIT_LANES
@@ -29,6 +30,9 @@
 //     4 QUADS SLICES + r SLICES + s     for r < SINGLES
 //
 // of which those from the network's inputs on do not exist: x is 0 there, and the weights stay 0.
+// With momentum a thread has the velocities of its weights, too: in its registers as many as have
+// room there, those of its first SHARED_QUADS quads in a piece of shared memory that is its own. No
+// one else looks at them, so that they need no barriers.
 //
 // What is compiled for each network and mini-batch, besides the definitions of cuda_sigma.cuh:
 //   SIZES         units of every layer, the input first, as in 784,30,10
@@ -41,6 +45,10 @@
 //   BUFFERS       2, or 1 where two mini-batches do not fit into shared memory
 //   SHARED_BYTES  of the memory that the block was given
 //   HELD          rows of a mini-batch that a warp holds in registers while they are on their way
+//   VELOCITIES    1 with momentum, where every parameter has a velocity, else 0
+//   NESTEROV      1 where the velocities look ahead, else 0
+//   L1            1 where the weights' sizes are penalised, else 0
+//   SHARED_QUADS  of a tile's QUADS, those whose velocities are in shared memory
 #include "cuda_sigma.cuh"
 
 constexpr int sizes[] = {SIZES};
@@ -80,16 +88,21 @@ constexpr int LAYERS = up(DELTA_1 + BATCH * TWISTS * TILED_UNITS);
 static_assert(X_ROW % 4 == 0 && LAYERS % 4 == 0, "fours lie where they can be read at once");
 
 // Layer l has b (out,), a (BATCH, up(out)) and, from the second on, W (out, row_of(in)) and δ (BATCH,
-// out), in this order.
+// out), in this order; behind them, with momentum, the velocities of b and W.
+constexpr int size_of_w(int l) { return l > 1 ? sizes[l] * row_of(sizes[l - 1]) : 0; }
+
 constexpr int size_of_layer(int l)
 {
-    return up(sizes[l]) + BATCH * up(sizes[l])
-        + (l > 1 ? sizes[l] * row_of(sizes[l - 1]) + up(BATCH * sizes[l]) : 0);
+    return up(sizes[l]) + BATCH * up(sizes[l]) + size_of_w(l) + (l > 1 ? up(BATCH * sizes[l]) : 0)
+        + (VELOCITIES ? up(sizes[l]) + size_of_w(l) : 0);
 }
 
 constexpr int layer_at(int l) { return l == 1 ? LAYERS : layer_at(l - 1) + size_of_layer(l - 1); }
 
-constexpr int SHARED_NUMBERS = layer_at(L + 1);
+// The tiles' velocities that are not in registers: fours of (SHARED_QUADS, UNITS, THREADS).
+constexpr int VELOCITY_1 = layer_at(L + 1);
+
+constexpr int SHARED_NUMBERS = VELOCITY_1 + 4 * SHARED_QUADS * UNITS * THREADS;
 static_assert(SHARED_NUMBERS * sizeof(real) == SHARED_BYTES, "the block has what it needs");
 
 template <int l>
@@ -99,6 +112,8 @@ struct Layer {
     static constexpr int b = layer_at(l), a = b + up(out), w = a + BATCH * a_row;
     static constexpr int delta = l == 1 ? DELTA_1 : w + out * w_row;
     static constexpr int delta_row = l == 1 ? TWISTS * TILED_UNITS : out;
+    static constexpr int velocity_b = l == 1 ? w : delta + up(BATCH * out);
+    static constexpr int velocity_w = velocity_b + up(out);
 };
 
 extern __shared__ Four shared_memory[];
@@ -228,6 +243,35 @@ struct Stage {
     }
 };
 
+// ---- A number's update ---------------------------------------------------------------------------
+
+// As in reference.py, with the penalties multiplied by the rate: ηλ₁ and ηλ₂.
+struct Rule {
+    real mu, l1, l2, shrink;
+
+    // Of biases nothing is penalised.
+    Rule of_biases() const { return {mu, 0, 0, 1}; }
+};
+
+// What w becomes without a velocity, but for its gradient; λ₂ is part of shrink there.
+inline real curtailed(const Rule& by, real w)
+{
+    return by.shrink * w - (L1 ? by.l1 * sign(w) : 0);
+}
+
+// Let w, and its velocity if there are any, do what they do by rate · sum, which is -η ∂C/∂w.
+inline void update(const Rule& by, real rate, real sum, real& velocity, real& w)
+{
+    if constexpr (VELOCITIES) {
+        real step = by.l2 * w - rate * sum;
+        if constexpr (L1)
+            step += by.l1 * sign(w);
+        move(step, by.mu, NESTEROV, by.shrink, velocity, w);
+    } else {
+        w = curtailed(by, w) + rate * sum;
+    }
+}
+
 // ---- The first layer's weights, in registers -----------------------------------------------------
 
 // Lanes that have the same units and other slices add up their partial sums: in each of several
@@ -237,8 +281,13 @@ struct Stage {
 constexpr int KEPT = UNITS > SLICE_LANES ? UNITS / SLICE_LANES : 1;
 constexpr int TWINS = SLICE_LANES > UNITS ? SLICE_LANES / UNITS : 1;
 
+// Columns of a tile whose velocities are in registers. Of none C++ has no array; one that is not used
+// takes no register.
+constexpr int HELD_VELOCITIES = VELOCITIES ? TILE_INPUTS - 4 * SHARED_QUADS : 0;
+
 struct Tile {
     real w[UNITS][TILE_INPUTS];
+    real held[UNITS][HELD_VELOCITIES ? HELD_VELOCITIES : 1];
 
     static int slice_lane() { return lane() / UNIT_LANES; }
     static int slice() { return warp() / UNIT_WARPS * SLICE_LANES + slice_lane(); }
@@ -254,37 +303,56 @@ struct Tile {
     }
     static bool exists(int u, int k) { return unit(u) < HIDDEN && input(k) < INPUTS; }
 
-    void load(const real* from)
+    // The velocity of the weight w[u][k].
+    real& velocity(int u, int k)
+    {
+        if (k >= 4 * SHARED_QUADS)
+            return held[u][k - 4 * SHARED_QUADS];
+        return shared(VELOCITY_1)[((k / 4 * UNITS + u) * THREADS + threadIdx.x) * 4 + k % 4];
+    }
+
+    // Fill number(u, k) of all weights from an array of W¹'s shape, or write them into one.
+    template <class Number>
+    static void load(const real* from, Number number)
     {
 #pragma unroll
         for (int u = 0; u < UNITS; u++)
 #pragma unroll
             for (int k = 0; k < TILE_INPUTS; k++)
-                w[u][k] = exists(u, k) ? from[unit(u) * INPUTS + input(k)] : 0;
+                number(u, k) = exists(u, k) ? from[unit(u) * INPUTS + input(k)] : 0;
     }
 
-    void store(real* to) const
+    template <class Number>
+    static void store(real* to, Number number)
     {
 #pragma unroll
         for (int u = 0; u < UNITS; u++)
 #pragma unroll
             for (int k = 0; k < TILE_INPUTS; k++)
                 if (exists(u, k))
-                    to[unit(u) * INPUTS + input(k)] = w[u][k];
+                    to[unit(u) * INPUTS + input(k)] = number(u, k);
     }
 
-    // Read those of a sample's numbers that this tile is for.
+    // Read those of a sample's numbers that a quad of this tile is for, or its singles, or all of it.
+    static void read_quad(const real* x, int q, real part[4])
+    {
+        const Four four = *(const Four*)(x + 4 * QUADS * slice() + 4 * q);
+        part[0] = four.x, part[1] = four.y, part[2] = four.z, part[3] = four.w;
+    }
+
+    static void read_singles(const real* x, real* part)
+    {
+#pragma unroll
+        for (int k = 4 * QUADS; k < TILE_INPUTS; k++)
+            part[k - 4 * QUADS] = input(k) < INPUTS ? x[input(k)] : 0;
+    }
+
     static void read(const real* x, real part[TILE_INPUTS])
     {
 #pragma unroll
-        for (int q = 0; q < QUADS; q++) {
-            const Four four = *(const Four*)(x + 4 * QUADS * slice() + 4 * q);
-            part[4 * q] = four.x, part[4 * q + 1] = four.y;
-            part[4 * q + 2] = four.z, part[4 * q + 3] = four.w;
-        }
-#pragma unroll
-        for (int k = 4 * QUADS; k < TILE_INPUTS; k++)
-            part[k] = input(k) < INPUTS ? x[input(k)] : 0;
+        for (int q = 0; q < QUADS; q++)
+            read_quad(x, q, part + 4 * q);
+        read_singles(x, part + 4 * QUADS);
     }
 
     // W¹x over this warp's slices, for each sample of the mini-batch.
@@ -327,18 +395,24 @@ struct Tile {
         }
     }
 
-    // BP4: W¹ ← shrink · W¹ - η/m δ¹ xᵀ, where δ¹ comes multiplied by -η/m, in this lane's order.
-    void descend(int buffer, int m, real shrink)
+    // δ¹, which comes multiplied by -η/m, in this lane's order.
+    static const real* minus_rated()
     {
-        if (shrink != 1) {
+        return shared(DELTA_1 + twist() / KEPT * TILED_UNITS + first_unit());
+    }
+
+    // BP4 without velocities: W¹ ← shrink · W¹ - η/m δ¹ xᵀ, each sample added straight to the weights.
+    void descend(int buffer, int m, const Rule& by)
+    {
+        if (L1 || by.shrink != 1) {
 #pragma unroll
             for (int u = 0; u < UNITS; u++)
 #pragma unroll
                 for (int k = 0; k < TILE_INPUTS; k++)
-                    w[u][k] *= shrink;
+                    w[u][k] = curtailed(by, w[u][k]);
         }
         const real* x = shared(X + buffer * BATCH * X_ROW);
-        const real* delta = shared(DELTA_1 + twist() / KEPT * TILED_UNITS + first_unit());
+        const real* delta = minus_rated();
 #pragma unroll 2
         for (int i = 0; i < m; i++, x += X_ROW, delta += TWISTS * TILED_UNITS) {
             real part[TILE_INPUTS], d[UNITS];
@@ -351,6 +425,37 @@ struct Tile {
 #pragma unroll
                 for (int k = 0; k < TILE_INPUTS; k++)
                     w[u][k] += d[u] * part[k];
+        }
+    }
+
+    // BP4 with velocities: the sum -η/m δ¹ xᵀ over the samples is needed by itself. It is made for a
+    // quad after the other, and then for the singles, since all of it has no room in registers.
+    void descend_with_velocities(int buffer, int m, const Rule& by)
+    {
+#pragma unroll
+        for (int k = 0; k < TILE_INPUTS; k += 4) {
+            const int columns = k < 4 * QUADS ? 4 : SINGLES;
+            real sum[UNITS][4] = {};
+            const real* x = shared(X + buffer * BATCH * X_ROW);
+            const real* delta = minus_rated();
+#pragma unroll 2
+            for (int i = 0; i < m; i++, x += X_ROW, delta += TWISTS * TILED_UNITS) {
+                real part[4];
+                if (k < 4 * QUADS)
+                    read_quad(x, k / 4, part);
+                else
+                    read_singles(x, part);
+#pragma unroll
+                for (int u = 0; u < UNITS; u++)
+#pragma unroll
+                    for (int c = 0; c < columns; c++)
+                        sum[u][c] += delta[u] * part[c];
+            }
+#pragma unroll
+            for (int u = 0; u < UNITS; u++)
+#pragma unroll
+                for (int c = 0; c < columns; c++)
+                    update(by, 1, sum[u][c], velocity(u, k + c), w[u][k + c]);
         }
     }
 };
@@ -457,9 +562,9 @@ void backpropagate(int m, real rate)
 }
 
 // BP3 of every layer, and BP4 of those above the first, from layer l down; rate is -η/m. A bias is
-// a weight from a unit that is always 1, and goes uncurtailed by shrink.
+// a weight from a unit that is always 1.
 template <int l>
-void descend(int m, real rate, real shrink)
+void descend(int m, real rate, const Rule& by)
 {
     using This = Layer<l>;
     constexpr int weights = l > 1 ? This::in : 0;
@@ -471,53 +576,64 @@ void descend(int m, real rate, real shrink)
 #pragma unroll 4
             for (int i = 0; i < m; i++)
                 sum += delta[i * This::delta_row];
-            shared(This::b)[j] += (l == 1 ? 1 : rate) * sum;
+            update(by.of_biases(), l == 1 ? 1 : rate, sum, shared(This::velocity_b)[j],
+                shared(This::b)[j]);
         } else if constexpr (l > 1) {
             const real* a = shared(Layer<l - 1>::a + k);
 #pragma unroll 4
             for (int i = 0; i < m; i++)
                 sum += delta[i * This::delta_row] * a[i * Layer<l - 1>::a_row];
-            real& w = shared(This::w)[j * This::w_row + k];
-            w = shrink * w + rate * sum;
+            const int place = j * This::w_row + k;
+            update(by, rate, sum, shared(This::velocity_w)[place], shared(This::w)[place]);
         }
     }
     if constexpr (l > 1)
-        descend<l - 1>(m, rate, shrink);
+        descend<l - 1>(m, rate, by);
 }
 
 // ---- Parameters in and out -----------------------------------------------------------------------
 
-// parameters: W¹, b¹, W², b², ... by their addresses. The first layer's weights are the tile's.
-template <int l, bool in>
+// parameters: W¹, b¹, W², b², ... by their addresses, or their velocities. What the first layer's
+// weights have is the tile's.
+template <int l, bool in, bool velocities>
 void copy_parameters(real* const* parameters)
 {
     using This = Layer<l>;
+    constexpr int b = velocities ? This::velocity_b : This::b;
+    constexpr int w = velocities ? This::velocity_w : This::w;
     const auto copy = [](real& there, real& here) { (in ? here : there) = in ? there : here; };
     for (int j = threadIdx.x; j < This::out; j += THREADS)
-        copy(parameters[2 * l - 1][j], shared(This::b)[j]);
+        copy(parameters[2 * l - 1][j], shared(b)[j]);
     if constexpr (l > 1)
         for (int q = threadIdx.x; q < This::out * This::in; q += THREADS)
-            copy(parameters[2 * l - 2][q],
-                shared(This::w)[q / This::in * This::w_row + q % This::in]);
+            copy(parameters[2 * l - 2][q], shared(w)[q / This::in * This::w_row + q % This::in]);
     if constexpr (l < L)
-        copy_parameters<l + 1, in>(parameters);
+        copy_parameters<l + 1, in, velocities>(parameters);
 }
 
 // ---- The run -------------------------------------------------------------------------------------
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1) epoch(const ROW* inputs, real scale,
     const unsigned char* targets, const int* order, int start, int stop, real rate, real shrink,
-    real* const* parameters)
+    real* const* parameters, real mu, real l1, real l2)
 {
     const Data data = {inputs, scale, targets, order, start, stop};
+    const Rule by = {mu, l1, l2, shrink};
+    real* const* velocities = parameters + 2 * L;
 
     // What fills rows and tiles up is zero for good.
     for (int i = threadIdx.x; i < SHARED_NUMBERS; i += THREADS)
         shared(0)[i] = 0;
     __syncthreads();
-    copy_parameters<1, true>(parameters);
+    copy_parameters<1, true, false>(parameters);
     Tile tile;
-    tile.load(parameters[0]);
+    const auto weight = [&](int u, int k) -> real& { return tile.w[u][k]; };
+    const auto velocity = [&](int u, int k) -> real& { return tile.velocity(u, k); };
+    tile.load(parameters[0], weight);
+    if constexpr (VELOCITIES) {
+        copy_parameters<1, true, true>(velocities);
+        tile.load(velocities[0], velocity);
+    }
 
     Stage stage;
     stage.look_up(data, 0);
@@ -538,8 +654,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) epoch(const ROW* inputs
         backpropagate<L>(m, minus_rate);
 
         stage.fetch(data, t + 1 + BUFFERS);
-        descend<L>(m, minus_rate, shrink);
-        tile.descend(buffer, m, shrink);
+        descend<L>(m, minus_rate, by);
+        if constexpr (VELOCITIES)
+            tile.descend_with_velocities(buffer, m, by);
+        else
+            tile.descend(buffer, m, by);
         if (BUFFERS == 1) {
             __syncthreads();
             stage.put(data, t + 1);
@@ -548,6 +667,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) epoch(const ROW* inputs
         tile.forward((t + 1) % BUFFERS, samples_of(data, t + 1));
     }
     __syncthreads();
-    copy_parameters<1, false>(parameters);
-    tile.store(parameters[0]);
+    copy_parameters<1, false, false>(parameters);
+    tile.store(parameters[0], weight);
+    if constexpr (VELOCITIES) {
+        copy_parameters<1, false, true>(velocities);
+        tile.store(velocities[0], velocity);
+    }
 }

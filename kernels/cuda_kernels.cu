@@ -171,18 +171,8 @@ extern "C" __global__ void last_delta(const real* a, const unsigned char* target
         [=](int j, real sum) { b[j] += *minus_rate * sum; });
 }
 
-// sgn w
-inline real sign(real w) { return w > 0 ? real(1) : w < 0 ? real(-1) : real(0); }
-
-// v ← μv - s, w ← shrink · w + v, by Nesterov + μv - s
-inline void move(real step, real mu, int nesterov, real shrink, real& velocity, real& w)
-{
-    const real v = mu * velocity - step;
-    velocity = v;
-    w = shrink * w + (nesterov ? mu * v - step : v);
-}
-
-// The same for count numbers, with s = η (∂C/∂w + λ₁ sgn w + λ₂ w)
+// v ← μv - s, w ← shrink · w + v, by Nesterov + μv - s, with s = η (∂C/∂w + λ₁ sgn w + λ₂ w); count
+// numbers
 extern "C" __global__ void momentum(const real* gradient, real rate, real mu, int nesterov, real l1,
     real l2, real shrink, long long count, real* velocity, real* w)
 {

@@ -1,4 +1,4 @@
-// σ, σ′ and BP1, a number at a time, for every CUDA kernel here. Their specification is
+// σ, σ′, BP1 and momentum, a number at a time, for every CUDA kernel here. Their specification is
 // reference.py: the activations are numbered in the order of its SIGMA.
 //
 // The sources need no header but this one and are compiled with the definitions
@@ -49,4 +49,15 @@ inline real sigma_prime(int activation, real a)
 inline real output_delta_of(int activation, real factor, real a, real y)
 {
     return factor * (a - y) * sigma_prime(activation, a);
+}
+
+// sgn w
+inline real sign(real w) { return w > 0 ? real(1) : w < 0 ? real(-1) : real(0); }
+
+// v ← μv - s, w ← shrink · w + v, by Nesterov + μv - s
+inline void move(real step, real mu, int nesterov, real shrink, real& velocity, real& w)
+{
+    const real v = mu * velocity - step;
+    velocity = v;
+    w = shrink * w + (nesterov ? mu * v - step : v);
 }

@@ -27,7 +27,7 @@ from fastnn.backends.cuda_gpu import Gpu
 from fastnn.backends.cuda_graph import GraphStep
 from fastnn.backends.cuda_graph import declined as graph_declined
 from fastnn.backends.cuda_kernels import CudaKernels
-from fastnn.backends.cuda_resident import Fit, ResidentStep, fit
+from fastnn.backends.cuda_resident import Fit, Kind, ResidentStep, fit
 from fastnn.backends.cuda_streaming import HostRows, StreamedStep
 from fastnn.errors import DeviceError, known_name
 
@@ -115,12 +115,10 @@ class CupyBackend(CudaKernels):
             return "plain", None, "the others are for gradient descent, without clipping"
         if plan.dropout is not None:
             return "plain", None, "the others have no dropout"
-        how: Fit | str = "it has no place for velocities"
-        if plan.update is None:
-            how = fit(plan.sizes, plan.batch_size, plan.inputs.dtype, self.dtype, self.gpu.limits)
+        types = plan.inputs.dtype, self.dtype
+        how = fit(plan.sizes, plan.batch_size, *types, self.gpu.limits, Kind.of(plan))
         if isinstance(how, Fit):
-            each = how.tiling.units * how.tiling.columns
-            return "resident", how, f"a block of {how.threads} threads holds {each} weights each"
+            return "resident", how, f"a block of {how.threads} threads holds {how.each} each"
         free, _ = self.gpu.free_memory()
         reason = graph_declined(plan, self.dtype.itemsize, free)
         if reason is None:

@@ -5,15 +5,17 @@ Of the package only what is tested is used: the steps, and what makes the kernel
 
 from functools import cache
 from itertools import cycle, pairwise, product
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 from emulated import H200, EmulatedBackend, EmulatedGpu, built, source_of
 
-from fastnn.backends.base import Layer, Plan
+from fastnn.backends.base import Layer, Plan, pieces
 from fastnn.backends.cuda_gpu import Limits
 from fastnn.backends.cuda_graph import GraphStep
-from fastnn.backends.cuda_resident import Fit, ResidentStep, _shared_numbers, definitions, fit
+from fastnn.backends.cuda_resident import Fit, Kind, ResidentStep, _shared_numbers, definitions, fit
+from fastnn.optimisers import SGD, Update
 
 # σ(z), and σ′(z) by a = σ(z)
 ACTIVATIONS = {
@@ -34,7 +36,7 @@ FACTOR = {"quadratic": 1, "squared-error": 2}  # ∇_a C = factor · (a - y); th
 
 
 # All that can be emulated.
-ROOMY = Limits((9, 0), 1 << 18, 1 << 20)
+ROOMY = Limits((9, 0), 1 << 19, 1 << 20)
 
 
 class Case(NamedTuple):
@@ -52,6 +54,10 @@ class Case(NamedTuple):
     tail: int = 0  # samples left over
     spans: tuple[int, ...] = (5, 1, 2)  # mini-batches a call, in turn
     skipped: int = 2  # samples of the order before the first
+    momentum: float = 0.0
+    nesterov: bool = False
+    l1: float = 0.0
+    l2: float = 0.0
 
     @property
     def activations(self):
@@ -66,18 +72,23 @@ class Case(NamedTuple):
     def types(self):
         return np.dtype(self.row if self.row == "uint8" else self.dtype), np.dtype(self.dtype)
 
+    @property
+    def kind(self):
+        return Kind(self.momentum > 0, self.nesterov, self.l1 > 0)
+
     def fit(self):
         """Return the plan as the package cuts it, if need be for a larger GPU than there is."""
         for limits in (H200, ROOMY):
-            how = fit(self.sizes, self.batch_size, *self.types, limits)
+            how = fit(self.sizes, self.batch_size, *self.types, limits, self.kind)
             if isinstance(how, Fit):
                 return how
         raise AssertionError(how)
 
-    def cut(self, tiling, buffers, held):
+    def cut(self, tiling, buffers, held, shared_quads=0):
         """Return a plan cut otherwise than the package would."""
-        numbers = _shared_numbers(self.sizes, self.batch_size, tiling, buffers)
-        return Fit(tiling, buffers, held, self.types[1].itemsize * numbers)
+        how = self.kind, shared_quads
+        numbers = _shared_numbers(self.sizes, self.batch_size, tiling, buffers, *how)
+        return Fit(tiling, buffers, held, *how, self.types[1].itemsize * numbers)
 
     def definitions(self, how):
         return definitions(
@@ -103,20 +114,25 @@ class Problem(NamedTuple):
     rtol: float
 
 
-def mini_batch(w, b, activations, cost, x, y, rate, shrink):
-    """One mini-batch of gradient descent in float64, in place."""
-    a = [x]
+def mini_batch(case, parameters, velocities, x, y, rate, shrink):
+    """One mini-batch of gradient descent in float64, in place: weights, and behind them biases."""
+    layers, activations = len(case.activations), case.activations
+    w, b, a = parameters[:layers], parameters[layers:], [x]
     for w_l, b_l, activation in zip(w, b, activations, strict=True):
         a.append(ACTIVATIONS[activation][0](a[-1] @ w_l.T + b_l))
     delta = a[-1] - y
-    if cost in FACTOR:
-        delta = FACTOR[cost] * delta * ACTIVATIONS[activations[-1]][1](a[-1])
-    for l in reversed(range(len(w))):  # noqa: E741  the texts' letter
-        below = delta @ w[l]
-        w[l] = shrink * w[l] - rate / len(x) * delta.T @ a[l]
-        b[l] = b[l] - rate / len(x) * delta.sum(axis=0)
+    if case.cost in FACTOR:
+        delta = FACTOR[case.cost] * delta * ACTIVATIONS[activations[-1]][1](a[-1])
+    slopes = [*parameters]
+    for l in reversed(range(layers)):  # noqa: E741  the texts' letter
+        slopes[l] = delta.T @ a[l] / len(x) + case.l1 * np.sign(w[l]) + case.l2 * w[l]
+        slopes[layers + l] = delta.sum(axis=0) / len(x)
         if l:
-            delta = below * ACTIVATIONS[activations[l - 1]][1](a[l])
+            delta = delta @ w[l] * ACTIVATIONS[activations[l - 1]][1](a[l])
+    for i, slope in enumerate(slopes):
+        velocities[i] = case.momentum * velocities[i] - rate * slope
+        ahead = case.momentum * velocities[i] - rate * slope if case.nesterov else velocities[i]
+        parameters[i] = (shrink if i < layers else 1) * parameters[i] + ahead
 
 
 @cache
@@ -134,18 +150,21 @@ def problem(case):
     x = dtype.type(scale) * rows.astype(np.float64)
     # What does not saturate would run away at a higher rate, and rounding with it.
     rate = 4 / (8 + sum((each**2).sum(axis=1).mean() for each in (x, targets)))
-    new_w, new_b = ([each.astype(np.float64) for each in of] for of in (w, b))
+    rate *= 1 - case.momentum  # a velocity sums up so many steps
+    parameters = [each.astype(np.float64) for each in (*w, *b)]
+    velocities = [np.zeros_like(each) for each in parameters]
     mini_batches = 0
     for _ in range(2):
         for start in range(case.skipped, case.n, case.batch_size):
             batch = order[start : start + case.batch_size]
-            how = rate, dtype.type(case.shrink)
-            mini_batch(new_w, new_b, case.activations, case.cost, x[batch], targets[batch], *how)
+            given = x[batch], targets[batch], rate, dtype.type(case.shrink)
+            mini_batch(case, parameters, velocities, *given)
             mini_batches += 1
     # What a sum of k terms is off by, once for each mini-batch, as a part of what is largest.
     k = max(case.batch_size, *case.sizes) * mini_batches
     rtol = 8 * np.finfo(dtype).eps * k**0.5
-    return Problem(rows, scale, targets, order, w, b, rate, [*new_w, *new_b], rtol)
+    expected = [*parameters, *(velocities if case.momentum else ())]
+    return Problem(rows, scale, targets, order, w, b, rate, expected, rtol)
 
 
 def trained(case, how=None, **options):
@@ -172,12 +191,27 @@ def plan_of(case, gpu):
     w, b = ([gpu.asarray(each) for each in of] for of in (given.w, given.b))
     layers = tuple(map(Layer, w, b, case.activations))
     rows, targets, order = map(gpu.asarray, (given.rows, given.targets, given.order))
-    plan = Plan(layers, case.sizes, case.cost, rows, given.scale, targets, case.n, case.batch_size)
+    update = None
+    if case.kind != Kind() or case.l2:
+        backend = SimpleNamespace(asarray=gpu.asarray, views=pieces, dtype=case.types[1])
+        optimiser = SGD(case.momentum, case.nesterov)
+        update = Update(backend, layers, case.sizes, optimiser, case.l1, case.l2)
+    plan = Plan(
+        layers,
+        case.sizes,
+        case.cost,
+        rows,
+        given.scale,
+        targets,
+        case.n,
+        case.batch_size,
+        update=update,
+    )
     return plan, order
 
 
 def descended(case, gpu, make):
-    """Return the parameters that a step comes to which is made from a plan."""
+    """Return the parameters that a step comes to which is made from a plan, and the velocities."""
     given, (plan, order) = problem(case), plan_of(case, gpu)
     step = make(plan)
     for _ in range(2):
@@ -189,8 +223,11 @@ def descended(case, gpu, make):
                 last = min(first + case.batch_size * step.stride, stop)
                 step(order, first, last, given.rate, case.shrink)
             start = stop
-    parameters = [*(layer.w for layer in plan.layers), *(layer.b for layer in plan.layers)]
-    return [*map(gpu.to_numpy, parameters)]
+    of_layers = [plan.layers]
+    if plan.update is not None:
+        assert plan.update.taken == 2 * -(-(case.n - case.skipped) // case.batch_size)
+        of_layers += [plan.update.kept_by_layer(0)] if case.momentum else []
+    return [gpu.to_numpy(layer[i]) for layers in of_layers for i in (0, 1) for layer in layers]
 
 
 def assert_right(case, got):

@@ -22,6 +22,7 @@ import pytest
 
 import fastnn.kernels
 from fastnn.backends.cublas import Cublas, Matrix
+from fastnn.backends.cuda_code import HEADER
 from fastnn.backends.cuda_gpu import Limits
 from fastnn.backends.cupy_cuda import CupyBackend
 from fastnn.errors import DeviceOutOfMemory
@@ -53,7 +54,13 @@ def kernel_names(source):
 
 
 def source_of(name):
-    return (KERNELS / name).read_text(encoding="utf-8")
+    """Return the text of a kernels' source, with that of the header in its place."""
+    source, header = ((KERNELS / each).read_text(encoding="utf-8") for each in (name, HEADER))
+    return included(source, HEADER, header)
+
+
+def included(source, name, header):
+    return source.replace(f'#include "{name}"', header)
 
 
 def built(source, definitions, watched=False):
@@ -75,8 +82,8 @@ def built(source, definitions, watched=False):
     )
     options = [f"-D{name}={value}" for name, value in definitions.items()]
     options += ["-Og", *(["-fsanitize=thread,alignment"] if watched else [])]
-    seen = [(HERE / "emulator.h").read_text(), source_of("cuda_sigma.cuh"), str(emulator())]
-    return compiled(program, [*options, f"-I{HERE}", f"-I{KERNELS}"], [str(emulator())], seen)
+    seen = [(HERE / "emulator.h").read_text(), str(emulator())]
+    return compiled(program, [*options, f"-I{HERE}"], [str(emulator())], seen)
 
 
 @cache

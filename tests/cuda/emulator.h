@@ -33,7 +33,7 @@ void exchange(void* number, int bytes, unsigned mask, int lane_mask);
 // Run a kernel; see emulator.cpp.
 int run(void (*body)(void**), const unsigned* grid, const unsigned* block, int shared_bytes,
     void** arguments, int order, void* shared_memory);
-constexpr int SHARED_MEMORY = 1 << 18;
+constexpr int SHARED_MEMORY = 1 << 19;
 
 // Call a kernel with its arguments given by their addresses, as the driver does. What is read here is
 // no memory of the GPU.

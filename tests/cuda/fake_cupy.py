@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from typing import ClassVar
 
 import numpy as np
-from emulated import HostCublas, built, three
+from emulated import HostCublas, built, included, three
 
 KERNEL_ARGUMENTS = (np.int32, np.int64, np.float32, np.float64)  # and arrays
 
@@ -259,6 +259,8 @@ def fake(total=1 << 40):
 
     def create(source, name, headers, names):
         assert all(isinstance(text, bytes) for text in (*headers, *names))
+        for name, text in zip(names, headers, strict=True):
+            source = included(source, name.decode(), text.decode())
         return {"source": source}
 
     def compile_program(program, options):

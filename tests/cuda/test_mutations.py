@@ -22,6 +22,9 @@ from fastnn.optimisers import SGD
 # with them, in more orders than one.
 DEEP = Case((70, 11, 6, 4), 7, ("tanh", "sigmoid"), tail=3, dtype="float64", shrink=0.97)
 SOFTMAX = DEEP._replace(output="softmax", cost="log-likelihood")
+MOVING = DEEP._replace(momentum=0.9, l2=0.05)
+AHEAD = MOVING._replace(nesterov=True, l1=0.02)
+SHARP = DEEP._replace(l1=0.02)
 FEW_SLICES = Tiling(8, 2, 4, 16, 1, 3)
 MANY_SLICES = Tiling(2, 1, 1, 4, 2, 2)
 
@@ -36,6 +39,11 @@ BARRIER, BEYOND, MASK = "different barriers", "beyond the shared one", "its mask
 # What it says when it watches each access.
 RACE, FOREIGN = "no barrier in between", "not given to the kernel"
 COMPILER = "static assertion failed"
+
+
+def cut(case, tiling, buffers):
+    """Return how a block has a case; velocities are in both places if there are quads enough."""
+    return case.cut(tiling, buffers, held=1, shared_quads=int(case.momentum > 0))
 
 
 class Fault(NamedTuple):
@@ -60,7 +68,7 @@ class Fault(NamedTuple):
 
     @property
     def cut(self):
-        return self.case.cut(self.tiling, self.buffers, held=1)
+        return cut(self.case, self.tiling, self.buffers)
 
     @property
     def found(self):
@@ -92,7 +100,7 @@ BARRIERS = [
     ("before the samples change", "if (BUFFERS == 1) {\n            __syncthreads();", (1,)),
     ("after the samples change", "stage.put(data, t + 1);\n            __syncthreads();", (1,)),
     # With one buffer that of the last mini-batch is enough.
-    ("before the end", "__syncthreads();\n    copy_parameters<1, false>", (2,)),
+    ("before the end", "__syncthreads();\n    copy_parameters<1, false, false>", (2,)),
 ]
 MISSING = [
     Fault(name, text, text.replace(WAIT, ""), seen, buffers, case=SOFTMAX)
@@ -166,17 +174,9 @@ FAULTS = [
     Fault("the tail's rate", "-rate / m;", "-rate / BATCH;"),
     Fault("no scale", "return scale * number", "return number"),
     Fault("bytes", "- 8388608.0f", "- 8388607.0f"),
-    Fault(
-        "the first layer not shrunk",
-        "tile.descend(buffer, m, shrink)",
-        "tile.descend(buffer, m, 1)",
-    ),
-    Fault("a layer not shrunk", "w = shrink * w + rate * sum;", "w = w + rate * sum;"),
-    Fault(
-        "biases shrunk",
-        "shared(This::b)[j] += (",
-        "shared(This::b)[j] = shrink * shared(This::b)[j] + (",
-    ),
+    Fault("the first layer not shrunk", "w[u][k] = curtailed(by, w[u][k]);", ";"),
+    Fault("a layer not shrunk", "w = curtailed(by, w) + rate * sum;", "w = w + rate * sum;"),
+    Fault("biases shrunk", "update(by.of_biases(),", "update(by,"),
     Fault("no slope", "e * sigma_prime(Below::activation, a);", "e;"),
     Fault(
         "the slope of the layer above",
@@ -185,7 +185,7 @@ FAULTS = [
     ),
     Fault("no slope of the last layer", "MATCHED ? int(IDENTITY) : This::activation", "IDENTITY"),
     Fault("no rate", "l == 2 ? rate * d : d", "d"),
-    Fault("the rate twice", "(l == 1 ? 1 : rate) * sum", "rate * sum"),
+    Fault("the rate twice", "l == 1 ? 1 : rate, sum", "rate, sum"),
     Fault(
         "softmax of some",
         "for (int k = 0; k < n; k++)\n        sum +=",
@@ -209,8 +209,54 @@ FAULTS = [
         "z[u] += __shfl_xor_sync(0xffffffffu, z[u]",
     ),
     # The end
-    Fault("parameters kept", "copy_parameters<1, false>(parameters);", ";"),
-    Fault("weights kept", "tile.store(parameters[0]);", ";"),
+    Fault("parameters kept", "copy_parameters<1, false, false>(parameters);", ";"),
+    Fault("weights kept", "tile.store(parameters[0], weight);", ";"),
+    # Momentum and penalties
+    *(
+        Fault(*texts, case=MOVING)
+        for texts in (
+            ("velocities not read", "copy_parameters<1, true, true>(velocities);", ";"),
+            ("the tiles' velocities not read", "tile.load(velocities[0], velocity);", ";"),
+            ("velocities kept", "copy_parameters<1, false, true>(velocities);", ";"),
+            ("the tiles' velocities kept", "tile.store(velocities[0], velocity);", ";"),
+            (
+                "the parameters' places",
+                "velocities = parameters + 2 * L;",
+                "velocities = parameters;",
+            ),
+            ("another layout of the velocities", "velocity_b + up(out);", "velocity_b;"),
+            ("no friction", "v = mu * velocity - step;", "v = velocity - step;"),
+            ("the velocity before", "velocity = v;", ";"),
+            ("always ahead", "(nesterov ? mu * v - step : v)", "(mu * v - step)"),
+            ("not decayed", "by.l2 * w - rate * sum;", "-(rate * sum);"),
+            ("up the slope", "by.l2 * w - rate * sum;", "by.l2 * w + rate * sum;"),
+            (
+                "not shrunk beside",
+                "NESTEROV, by.shrink, velocity, w);",
+                "NESTEROV, 1, velocity, w);",
+            ),
+            ("biases penalised", "update(by.of_biases(),", "update(by,"),
+            ("biases without momentum", "return {mu, 0, 0, 1};", "return {0, 0, 0, 1};"),
+            ("singles stay", "4 * QUADS ? 4 : SINGLES;", "4 * QUADS ? 4 : 0;"),
+        )
+    ),
+    Fault("never ahead", "(nesterov ? mu * v - step : v)", "v", case=AHEAD),
+    Fault("no sign", "step += by.l1 * sign(w);", "step += by.l1;", case=AHEAD),
+    Fault("no sign of the penalty", "w - (L1 ? by.l1 * sign(w) : 0)", "w - by.l1", case=SHARP),
+    Fault(
+        "the first quad again",
+        "read_quad(x, k / 4, part);",
+        "read_quad(x, 0, part);",
+        tiling=FEW_SLICES,
+        case=MOVING,
+    ),
+    Fault(
+        "one velocity for all units",
+        "(k / 4 * UNITS + u) * THREADS",
+        "(k / 4 * UNITS) * THREADS",
+        case=MOVING,
+    ),
+    Fault("all threads' velocity", "THREADS + threadIdx.x) * 4", "THREADS) * 4", RACE, case=MOVING),
 ]
 
 
@@ -409,9 +455,13 @@ def places_changed(text, fault):
 @pytest.mark.parametrize("watched", [False, True])
 @pytest.mark.parametrize("buffers", [1, 2])
 @pytest.mark.parametrize("tiling", [MANY_SLICES, FEW_SLICES])
-@pytest.mark.parametrize("case", [DEEP, SOFTMAX], ids=["sigmoid", "softmax"])
+@pytest.mark.parametrize(
+    "case",
+    [DEEP, SOFTMAX, MOVING, AHEAD, SHARP],
+    ids=["sigmoid", "softmax", "momentum", "nesterov", "l1"],
+)
 def test_without_a_fault_nothing_is_found_in_the_resident_step(case, tiling, buffers, watched):
-    assert found(partial(resident, case, case.cut(tiling, buffers, 1)), watched) == RIGHT
+    assert found(partial(resident, case, cut(case, tiling, buffers)), watched) == RIGHT
 
 
 @pytest.mark.parametrize("watched", [False, True])

@@ -19,7 +19,7 @@ from fastnn.backends.base import Layer, Plan
 from fastnn.backends.cublas import WORKSPACE_BYTES, Cublas, Matrix
 from fastnn.backends.cuda_gpu import Limits
 from fastnn.backends.cuda_graph import _MANY, GraphStep
-from fastnn.backends.cuda_resident import fit, tilings
+from fastnn.backends.cuda_resident import Kind, fit, tilings
 from fastnn.errors import ArgumentError, DeviceError
 
 # Shared memory that a block may have at the most, in KB, by compute capability.
@@ -28,6 +28,7 @@ KINDS = [("uint8", "float32"), ("float32", "float32"), ("uint8", "float64"), ("f
 NEVER = 1000  # KB
 
 DATA = synthetic(train=43, test=1, features=12, classes=3).train
+IMAGES = synthetic(train=13, test=1).train
 
 
 def limits(capability):
@@ -156,24 +157,32 @@ sizes_of_networks = st.lists(st.integers(1, 1200) | st.integers(1, 64), min_size
 @given(
     sizes_of_networks,
     st.integers(1, 300),
+    st.booleans(),
     st.sampled_from(KINDS),
     st.sampled_from(sorted(GPUS)),
     st.sampled_from([1 << 16, 1 << 15]),
 )
 @settings(derandomize=True, deadline=None, max_examples=150)
-def test_what_fits_asks_for_no_more_than_there_is(sizes, batch_size, kind, capability, registers):
+def test_what_fits_asks_for_no_more_than_there_is(
+    sizes, batch_size, momentum, kind, capability, registers
+):
     row, dtype = map(np.dtype, kind)
     there = limits(capability)._replace(registers=registers)
-    how = fit(tuple(sizes), batch_size, row, dtype, there)
-    assert how == fit(tuple(sizes), batch_size, row, dtype, there)
+    given = tuple(sizes), batch_size, row, dtype, there, Kind(momentum)
+    how = fit(*given)
+    assert how == fit(*given)
     if isinstance(how, str):
         assert re.search("than the registers|KB of shared memory", how)
         return
     assert how.tiling in tilings(*sizes[:2])
     assert how.threads <= 1024
     assert how.shared_bytes <= there.shared_memory
-    # What a thread holds for certain: its weights, and its part of the rows on their way
+    # What a thread holds for certain: its weights, their velocities but for those in shared memory,
+    # and its part of the rows on their way
     numbers = how.tiling.units * how.tiling.columns * dtype.itemsize
+    assert 0 <= how.shared_quads <= (how.tiling.quads if momentum else 0)
+    if momentum:
+        numbers += numbers - how.tiling.units * 4 * how.shared_quads * dtype.itemsize
     numbers += how.held * -(-sizes[0] // 32) * row.itemsize
     given_out = registers // (128 * -(-how.threads // 128))
     assert numbers / 4 < min(255, given_out)
@@ -267,31 +276,51 @@ def test_making_a_graph_leaves_the_parameters_as_they_are():
 
 @pytest.mark.parametrize("optimiser", [SGD(), SGD(0.9), SGD(0.7, nesterov=True)], ids=str)
 @pytest.mark.parametrize("watched", [False, True])
-def test_a_graph_has_momentum_and_both_penalties(optimiser, watched):
+@pytest.mark.parametrize(("name", "kilobytes"), [("resident", 227), ("graph", 0)])
+def test_both_steps_have_momentum_and_both_penalties(optimiser, watched, name, kilobytes):
     """Two epochs of 43 samples, by 13 at a time: the same as the plain step in float64."""
     how = {"epochs": 2, "batch_size": 13, "optimiser": optimiser, "l1": 0.2, "l2": 0.3}
-    ends, steps = [], []
-    for backend in (on("float64", watched=watched), "numpy"):
+    limits, ends, steps = Limits((9, 0), kilobytes << 10), [], []
+    for backend in (on("float64", limits=limits, watched=watched), "numpy"):
         network = Network([12, 9, 3], device=backend, dtype="float64")
         steps.append(train(network, DATA, **how, schedule="step:1,0.5").step)
         ends.append([*network.weights, *network.biases])
-    assert steps == ["graph", "plain"]
+    assert steps == [name, "plain"]
     for got, exact in zip(*ends, strict=True):
         np.testing.assert_allclose(got, exact, rtol=0, atol=1e-13)
 
 
-def test_which_updates_a_graph_has():
-    backend = on()
-    network = Network([12, 9, 3], device=backend)
-    for how, begins in (
-        ({"optimiser": SGD(0.9)}, "graph: not resident, since it has no place for velocities"),
-        ({"l1": 1.0}, "graph: "),
-        ({"l2": 1.0}, "resident: "),
-        ({"optimiser": "adam"}, "plain: the others are for gradient descent, without clipping"),
-        ({"clip_norm": 1.0}, "plain: "),
-        ({"dropout": 0.5}, "plain: the others have no dropout"),
+class AnotherSGD(SGD):
+    """What it makes of a gradient only it knows."""
+
+
+def test_which_updates_a_step_has():
+    for sizes, how, begins in (
+        (
+            [12, 9, 3],
+            {"optimiser": SGD(0.9)},
+            r"resident: .* holds \d weights and \d velocities each",
+        ),
+        ([12, 9, 3], {"optimiser": SGD(0.9, True), "l1": 1.0, "l2": 1.0}, "resident: "),
+        ([12, 9, 3], {"l1": 1.0}, r"resident: .* holds \d weights each"),
+        ([12, 9, 3], {"l2": 1.0}, "resident: "),
+        ([12, 9, 3], {"optimiser": "adam"}, "plain: the others are for gradient descent, without"),
+        ([12, 9, 3], {"optimiser": AnotherSGD(0.9)}, "plain: "),
+        ([12, 9, 3], {"clip_norm": 1.0}, "plain: "),
+        ([12, 9, 3], {"dropout": 0.5}, "plain: the others have no dropout"),
+        (
+            [784, 99, 10],
+            {"optimiser": SGD(0.9)},
+            "graph: .* layer and some of their velocities, and",
+        ),
+        ([784, 30, 10], {"l1": 1.0}, "resident: "),
+        ([784, 30, 10], {"optimiser": SGD(0.9)}, "graph: not resident, since all but the first la"),
     ):
-        assert backend.explain(descents.plan_for(network, DATA, 13, **how)).startswith(begins)
+        network = Network(sizes, device=on(limits=limits((8, 6))))
+        plan = descents.plan_for(network, DATA if sizes[0] == 12 else IMAGES, 10, **how)
+        said = network.backend.explain(plan)
+        assert re.match(begins, said), said
+    assert re.search("weights and some of their velocities takes 136 KB of shared memory", said)
 
 
 @pytest.mark.parametrize("how", [{}, {"optimiser": SGD(0.9), "l1": 0.1}], ids=str)
@@ -313,20 +342,21 @@ def test_another_rate_needs_no_other_recording():
     plan, order = plan_of(GRAPH, backend.gpu)
     step = GraphStep(backend, plan)
     recordings, launches = backend.gpu.recordings, len(backend.gpu.launches)
-    w, b = [each.copy() for each in given.w], [each.copy() for each in given.b]
+    parameters = [each.copy() for each in (*given.w, *given.b)]
+    velocities = [np.zeros_like(each) for each in parameters]
     for rate, shrink in ((0.5, 1.0), (0.1, 1.0), (0.1, 0.9), (0.5, 1.0)):
         step(order, 0, 6, rate, shrink)
         for first in (0, 2, 4):
             batch = given.order[first : first + 2]
             x, y = given.scale * given.rows[batch], given.targets[batch]
-            mini_batch(w, b, GRAPH.activations, GRAPH.cost, x, y, rate, shrink)
+            mini_batch(GRAPH, parameters, velocities, x, y, rate, shrink)
     assert (
         recordings == backend.gpu.recordings == 1
     )  # a graph of many would be longer than the order
     assert launches == len(backend.gpu.launches)
-    for layer, exact_w, exact_b in zip(plan.layers, w, b, strict=True):
-        np.testing.assert_allclose(layer.w, exact_w, rtol=1e-12)
-        np.testing.assert_allclose(layer.b, exact_b, rtol=1e-12)
+    got = [*(layer.w for layer in plan.layers), *(layer.b for layer in plan.layers)]
+    for array, exact in zip(got, parameters, strict=True):
+        np.testing.assert_allclose(array, exact, rtol=1e-12)
 
 
 # cuBLAS
