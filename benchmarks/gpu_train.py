@@ -19,10 +19,16 @@ import numpy as np
 import fastnn
 
 BOOK: dict[str, Any] = {"sizes": [784, 30, 10], "cost": "quadratic", "init": "normal"}
-# (learning rate, samples, most that it may be off): a thousand steps, and an epoch. At the book's
-# rate of 3 rounding grows over an epoch until NumPy in float32 is as far from NumPy in float64 as
-# from anyone: there it is shown beside, and nothing is asked.
-COURSES = [(0.5, 10_000, 1e-3), (0.5, 60_000, 5e-3), (3.0, 10_000, 1e-3), (3.0, 60_000, None)]
+# (learning rate, samples, most that it may be off, momentum): a thousand steps, and an epoch. At
+# the book's rate of 3 rounding grows over an epoch until NumPy in float32 is as far from NumPy in
+# float64 as from anyone: there it is shown beside, and nothing is asked.
+COURSES = [
+    (0.5, 10_000, 1e-3, 0.0),
+    (0.5, 60_000, 5e-3, 0.0),
+    (3.0, 10_000, 1e-3, 0.0),
+    (3.0, 60_000, None, 0.0),
+    (0.05, 10_000, 1e-3, 0.9),
+]
 BATCH_SIZE = 10
 
 
@@ -51,14 +57,13 @@ def trajectory(device: str) -> list[dict[str, Any]]:
     folder = os.environ.get("FASTNN_MNIST")
     data = (fastnn.load_dataset(folder) if folder else fastnn.synthetic()).train
     rows = []
-    for rate, samples, most in COURSES:
+    for rate, samples, most, momentum in COURSES:
         part = fastnn.Dataset(data.x[:samples], data.labels[:samples])
+        how: dict[str, Any] = {"learning_rate": rate, "optimiser": fastnn.SGD(momentum)}
 
-        def run(who: str, dtype: str, rate: float = rate, part: Any = part) -> Any:
+        def run(who: str, dtype: str, part: Any = part, how: dict[str, Any] = how) -> Any:
             network = fastnn.Network(**BOOK, device=who, dtype=dtype)
-            history = fastnn.train(
-                network, part, epochs=1, batch_size=BATCH_SIZE, learning_rate=rate
-            )
+            history = fastnn.train(network, part, epochs=1, batch_size=BATCH_SIZE, **how)
             return history.epochs[-1].train_cost, [*network.weights, *network.biases], history
 
         cost, parameters, history = run(device, "float32")
@@ -67,7 +72,7 @@ def trajectory(device: str) -> list[dict[str, Any]]:
         difference, cost_difference = apart(parameters, by_numpy), abs(cost / cost_numpy - 1)
         rows.append(
             {
-                "name": f"η {rate:g}, {len(part) // BATCH_SIZE:,} steps",
+                "name": f"η {rate:g}, μ {momentum:g}, {len(part) // BATCH_SIZE:,} steps",
                 "step": history.step,
                 "cost": cost,
                 "cost_numpy": cost_numpy,
