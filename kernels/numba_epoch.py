@@ -19,7 +19,13 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numba import njit
 
-from fastnn.kernels.numba_kernels import apply_sigma, apply_softmax, scale_row, times_sigma_prime
+from fastnn.kernels.numba_kernels import (
+    apply_sigma,
+    apply_softmax,
+    drop,
+    scale_row,
+    times_sigma_prime,
+)
 from fastnn.kernels.numba_sigma import FLAGS, SOFTMAX, like
 from fastnn.kernels.numba_team import meet, share
 from fastnn.kernels.numba_tiles import (
@@ -44,6 +50,8 @@ Array: TypeAlias = Any
 # weights: its place, the rows of each of its panels, and its columns, filled up to whole vectors.
 _MATRIX = [("at", np.int64), ("row", np.int64)]
 _WEIGHTS = [("at", np.int64), ("rows", np.int64), ("columns", np.int64)]
+# Dropout, by the reference's names; the scale of what stays is 0 where no unit rests.
+_DROPPED = [("key", np.uint64), ("threshold", np.uint64), ("scale", np.float64)]
 
 LAYER = np.dtype(
     [
@@ -54,6 +62,7 @@ LAYER = np.dtype(
         ("b", np.int64),  # its place
         ("w_transposed", _WEIGHTS),  # W itself, for BP2
         ("a_prev", _MATRIX),
+        ("dropped", _DROPPED),  # of a_prev
         ("a", _MATRIX),
         ("delta", _MATRIX),
     ]
@@ -306,8 +315,22 @@ def _gather(
 
 
 @njit(**FLAGS)
+def _drop(
+    memory: Array, layer: Any, a: Any, out: Any, place: int, m: int, rank: int, team: int
+) -> None:
+    """out = what is left of a, of a_prev's shape, where units rest."""
+    n, by = np.uint64(layer.n_in), layer.dropped
+    start, stop = share(m, rank, team)
+    for r in range(start, stop):
+        a_r, out_r = a.at + r * a.row, out.at + r * out.row
+        row, left = memory[a_r : a_r + layer.n_in], memory[out_r : out_r + layer.n_in]
+        drop(row, by.key, np.uint64(place + r) * n, by.threshold, like(memory[0], by.scale), left)
+
+
+@njit(**FLAGS)
 def _output_delta(
     targets: Array,
+    weights: Array,
     order: Array,
     first: int,
     m: int,
@@ -318,18 +341,19 @@ def _output_delta(
     rank: int,
     team: int,
 ) -> None:
-    """A^L from Z^L, then BP1: delta = factor · (a - y) ⊙ σ′(z^L)."""
+    """A^L from Z^L, then BP1: delta = factor · (a - y) ⊙ σ′(z^L), each row times its weight."""
     start, stop = share(m, rank, team)
     row = layer.a.row
     a = memory[layer.a.at + start * row : layer.a.at + stop * row]
     delta = memory[layer.delta.at + start * row : layer.delta.at + stop * row]
     apply_sigma(a, layer.activation)
     for r in range(stop - start):
-        y, at = targets[order[first + start + r]], r * row
+        sample, at = order[first + start + r], r * row
+        y, counts = targets[sample], factor * weights[sample if weights.size > 1 else 0, 0]
         if layer.activation == SOFTMAX:
             apply_softmax(a[at : at + layer.n_out])
         for j in range(layer.n_out):
-            delta[at + j] = factor * (a[at + j] - like(factor, y[j]))
+            delta[at + j] = counts * (a[at + j] - like(factor, y[j]))
         for j in range(layer.n_out, row):
             delta[at + j] = 0
     if not matched:
@@ -341,6 +365,7 @@ def train(
     inputs: Array,
     scale: float,
     targets: Array,
+    weights: Array,
     order: Array,
     start: int,
     stop: int,
@@ -350,6 +375,7 @@ def train(
     rate: float,
     kind: int,
     number: int,
+    begun: int,
     work: Work,
     board: Array,
     rank: int,
@@ -358,9 +384,11 @@ def train(
     """Train on the samples order[start:stop] in mini-batches; the tail may be smaller.
 
     The output layer's delta is ``factor`` · (a - y), times σ′ unless activation and cost are
-    ``matched``. All deltas are kept as what is added to the parameters, -rate / m times the text's.
-    ``number`` is that of the first mini-batch, since the weights of all columns were last settled.
-    The threads of a team meet at the board.
+    ``matched``, and times the sample's weight; one weight alone is that of all samples. All deltas
+    are kept as what is added to the parameters, -rate / m times the text's. ``number`` is that of
+    the first mini-batch, since the weights of all columns were last settled. In the epochs before
+    there were ``begun`` samples: dropout draws by a sample's place in all of them. The threads of a
+    team meet at the board.
     """
     memory, layers = work.memory, work.layers
     x, depth = layers[0].a_prev, layers.size
@@ -378,9 +406,13 @@ def train(
             number += 1
             meet(board, team)
 
-        # A = σ(A_prev Wᵀ + b)
+        # A = σ(A_prev Wᵀ + b), where A_prev may have lost units
         for l in range(depth):  # noqa: E741  the texts' letter
             layer = layers[l]
+            if layer.dropped.scale > 0:
+                a_prev = x if l == 0 else layers[l - 1].a
+                _drop(memory, layer, a_prev, layer.a_prev, begun + first, m, rank, team)
+                meet(board, team)
             listed, k = (mine, count) if l == 0 else (0, layer.n_in)
             _product(work, listed, k, m, layer.a_prev, layer.w, layer.b, 0, layer.a, rank, team)
             meet(board, team)
@@ -392,8 +424,9 @@ def train(
         # BP1: δ^L = ∇_a C ⊙ σ′(z^L), where A^L = σ(Z^L) is still to be found
         to_add = factor * -rate / like(rate, m)
         _output_delta(
-            targets, order, first, m, to_add, matched, memory, layers[depth - 1], rank, team
-        )
+            targets, weights, order, first, m, to_add, matched,
+            memory, layers[depth - 1], rank, team,
+        )  # fmt: skip
         meet(board, team)
 
         # BP2: δ^l = (δ^{l+1} W^{l+1}) ⊙ σ′(z^l)
@@ -413,6 +446,9 @@ def train(
                 below.activation,
             )
             meet(board, team)
+            if layer.dropped.scale > 0:
+                _drop(memory, layer, below.delta, below.delta, begun + first, m, rank, team)
+                meet(board, team)
 
         # BP3: b ← b - η Σ_i D_i / m
         # BP4: W ← W - η Dᵀ A_prev / m, where W may have been shrunk, or have a velocity

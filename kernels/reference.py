@@ -254,6 +254,11 @@ class Dropped(NamedTuple):
         """What the upper 32 bits of a draw are below, or the number is dropped."""
         return int(self.rate * 2**32)
 
+    @property
+    def scale(self) -> float:
+        """What the numbers that stay are multiplied by, so that the mean stays as well."""
+        return 1 / (1 - self.rate)
+
 
 def drop(a: Array, by: Dropped) -> Array:
     """Inverted dropout: out_k = 0 if draw_k < rate, else a_k / (1 - rate), draws from [0, 1).
@@ -261,6 +266,6 @@ def drop(a: Array, by: Dropped) -> Array:
     a (m, n) -> (m, n)
     """
     draw = draws(by.key, by.first, a.size).reshape(a.shape) >> np.uint64(32)
-    scaled: Array = a * a.dtype.type(1 / (1 - by.rate))
+    scaled: Array = a * a.dtype.type(by.scale)
     scaled[draw < by.threshold] = 0
     return scaled

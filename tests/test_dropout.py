@@ -124,9 +124,22 @@ def test_it_is_the_same_on_every_device(device):
     np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-12)
 
 
-def test_a_device_that_has_no_dropout_says_so():
-    _, history = trained("numba")
-    assert (history.step, history.why) == ("plain", "plain: no epoch step, since it has no dropout")
+@pytest.mark.parametrize("how", [{}, {"optimiser": fastnn.SGD(0.9), "l2": 0.1}], ids=str)
+def test_numba_drops_within_its_epoch_the_same_by_any_threads_and_calls(how, monkeypatch):
+    whole, history = trained("numba", **how)
+    assert history.step == "epoch"
+    plain, _ = trained("numba", fused=False, **how)
+    np.testing.assert_allclose(whole, plain, rtol=0, atol=1e-12)
+    monkeypatch.setattr("fastnn.backends.numba_step.WORTH_A_THREAD", 1)
+    np.testing.assert_array_equal(trained("numba", threads=2, **how)[0], whole)
+    monkeypatch.setattr("fastnn.training.ROUND_SECONDS", 0.0)  # calls of one mini-batch
+    np.testing.assert_array_equal(trained("numba", **how)[0], whole)
+
+
+def test_a_unit_that_never_rests_is_scaled_all_the_same():
+    """Below 2⁻³² no draw is; what is left is still divided by 1 - rate."""
+    plain, whole = (trained("numba", dropout=1e-12, fused=fused)[0] for fused in (False, True))
+    np.testing.assert_allclose(whole, plain, rtol=0, atol=1e-12)
 
 
 def test_portions_change_nothing_that_is_drawn(monkeypatch):

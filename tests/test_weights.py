@@ -127,16 +127,25 @@ def test_what_is_measured_is_not_weighted():
         assert (epoch.test_cost, epoch.test_accuracy) == pytest.approx(score)
 
 
-def test_numba_takes_the_plain_step_and_says_why():
+@pytest.mark.parametrize("cost", ["cross-entropy", "quadratic"])
+def test_numba_weighs_within_its_epoch(cost):
     x, labels = make_set()
-    assert train(network("numba"), (x, labels), epochs=1).step == "epoch"
-    for data, how in (((x, labels, x[:, 0] ** 2), {}), ((x, labels), {"class_weights": [1, 2, 3]})):
-        history = train(network("numba"), data, epochs=1, **how)
-        assert history.step == "plain"
-        assert (
-            history.why
-            == "plain: no epoch step, since it takes all samples alike, and these have weights"
-        )
+    parts = []
+    for fused in (False, True):
+        trained = network("numba", cost=cost)
+        history = train(trained, (x, labels, x[:, 0] ** 2), epochs=3, batch_size=4, fused=fused)
+        assert history.step == ("epoch" if fused else "plain")
+        parts.append(parameters(trained))
+    np.testing.assert_allclose(*parts, rtol=0, atol=1e-12)
+
+
+def test_one_sample_may_have_a_weight():
+    x, labels = make_set()
+    for device in ("numpy", "numba"):
+        one, alike = (network(device), network(device))
+        train(one, (x[:1], labels[:1], [0.5]), epochs=1, batch_size=1, learning_rate=0.2)
+        train(alike, (x[:1], labels[:1]), epochs=1, batch_size=1, learning_rate=0.1)
+        np.testing.assert_allclose(parameters(one), parameters(alike), rtol=0, atol=1e-12)
 
 
 # Weights of classes
@@ -235,14 +244,24 @@ def test_auto_tries_the_step_that_there_is_for_them(how, monkeypatch, tmp_path):
     monkeypatch.setattr(choosing, "cache_folder", lambda name: tmp_path / name)
     monkeypatch.setattr(choosing, "reasons", lambda: {"numba": None})
     monkeypatch.delenv("FASTNN_AUTO", raising=False)
+    tried = []
+
+    class Watched(choosing.Trial):
+        def __init__(self, *arguments, **named):
+            super().__init__(*arguments, **named)
+            tried.append(self.plan)
+
+    monkeypatch.setattr(choosing, "Trial", Watched)
     x, labels = make_set(n=70)
     # The first samples, which are what is tried, count nothing.
     weights = np.arange(70) == 69 if how == "weights" else None
     descent = {"class_weights": [0, 0, 1]} if how == "class_weights" else {}
     chosen = fastnn.choose([5, 4, 3], Dataset(x, labels, weights), 1, descent=descent)
-    (kept,) = (tmp_path / "auto").iterdir()
     assert chosen.device == "numba"
-    assert kept.read_text().count(str(choosing._kept(kept)["numba"]["own"])) == 2
+    assert [len(plan.weights) for plan in tried] == [
+        64,
+        64,
+    ]  # by its own step, and by the plain one
 
 
 def test_inspecting_takes_all_samples_alike():

@@ -155,8 +155,8 @@ class CudaKernels(Backend):
 
     def drop(self, a: Array, by: Dropped, out: Array) -> None:
         """Inverted dropout: out_k = 0 if draw_k < rate, else a_k / (1 - rate)."""
-        where, scale = map(np.uint64, (by.key, by.first, by.threshold)), 1 / (1 - by.rate)
-        how = self.dtype.type(scale), np.int64(a.size)
+        where = map(np.uint64, (by.key, by.first, by.threshold))
+        how = self.dtype.type(by.scale), np.int64(a.size)
         self._launch_by_numbers("drop", a, *where, *how, out)
 
     def cost_gradient(self, activation: str, cost: str) -> tuple[np.int32, Any]:

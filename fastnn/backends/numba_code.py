@@ -162,8 +162,9 @@ def _signatures(modules: Code, dtype: np.dtype[Any]) -> list[tuple[Any, list[tup
         (kernels.drop, [(vector, *3 * [types.uint64], number, flat)]),
         (epoch.pack, [(flat, layer, matrix, vector)]),
         (epoch.unpack, [(flat, layer, out, flat)]),
-        (epoch.train, [(kind, number, targets, order, whole, whole, whole, number, flag, number,
-                        whole, whole, work, write(whole, 1), whole, whole) for kind in rows]),
+        (epoch.train, [(kind, number, targets, matrix, order, whole, whole, whole, number, flag,
+                        number, whole, whole, whole, work, write(whole, 1), whole, whole)
+                       for kind in rows]),
         (epoch.settle, [(work, whole)]),
     ]
     # fmt: on

@@ -131,8 +131,8 @@ class NumbaBackend(HostBackend):
 
     def drop(self, a: Array, by: Dropped, out: Array) -> None:
         """Inverted dropout: out_k = 0 if draw_k < rate, else a_k / (1 - rate)."""
-        where, scale = map(np.uint64, (by.key, by.first, by.threshold)), 1 / (1 - by.rate)
-        self._code.kernels.drop(a.ravel(), *where, self.dtype.type(scale), out.ravel())
+        where = map(np.uint64, (by.key, by.first, by.threshold))
+        self._code.kernels.drop(a.ravel(), *where, self.dtype.type(by.scale), out.ravel())
 
     def fused_step(self, plan: Plan) -> Step | None:
         """Return the step that takes an epoch in one call, or None for very large mini-batches."""
@@ -150,12 +150,8 @@ class NumbaBackend(HostBackend):
 
 def _declined(plan: Plan) -> str | None:
     """Return why a plan is not for the fused step, or None."""
-    if plan.weights is not None:
-        return "it takes all samples alike, and these have weights"
     if plan.update is not None and not plan.update.is_descent:
         return "it is for gradient descent, with momentum and penalties, without clipping"
-    if plan.dropout is not None:
-        return "it has no dropout"
     if plan.batch_size * max(plan.sizes) > _MOST_NUMBERS:
         return "a mini-batch is so large that it goes in portions"
     weights = sum(n_in * n_out for n_in, n_out in pairwise(plan.sizes))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastnn.backends.base import Plan
 from fastnn.backends.numba_code import Code
-from fastnn.kernels.reference import GRADIENT_FACTOR, MATCHED
+from fastnn.kernels.reference import GRADIENT_FACTOR, MATCHED, Dropped
 from fastnn.threads import team, together
 
 __all__ = ["EpochStep"]
@@ -76,8 +76,11 @@ class EpochStep:
             layout.take(beside)
         self._learned = slice(begin, layout.size)
         a_prev = layout.matrix(m, sizes[0])
+        dropped = _dropped(plan)
         for place, layer, (n_in, n_out) in zip(layers, plan.layers, pairwise(sizes), strict=True):
-            place["n_in"], place["n_out"] = n_in, n_out
+            place["n_in"], place["n_out"], place["dropped"] = n_in, n_out, next(dropped)
+            if place["dropped"]["scale"] and layer is not plan.layers[0]:
+                a_prev = layout.matrix(m, n_in)  # σ′ is computed from all of it
             place["activation"] = code.sigma.CODES[layer.activation]
             place["w_transposed"] = layout.weights(n_out, n_in)
             place["a_prev"] = a_prev
@@ -108,6 +111,8 @@ class EpochStep:
             velocities["w"]["at"] += beside
             velocities["b"] += beside
             self._places.append((velocities, plan.update.kept_by_layer(0)))
+        none = np.ones((1, 1), dtype)
+        self._weights = none if plan.weights is None else plan.weights
         # Since where the weights of unused columns wait, and what a call in the midst of an epoch
         # left: up to where it trained, how, and what it gave back. Where the next one goes on, they
         # go on waiting, so that how an epoch is cut into calls changes no bit.
@@ -125,12 +130,14 @@ class EpochStep:
                 self._prepare(-(-(plan.n - start) // plan.batch_size), rate, shrink)
             self._since = start
         number = (start - self._since) // plan.batch_size
+        begun = 0 if plan.dropout is None else (plan.dropout.epoch - 1) * plan.n
 
         def train(rank: int) -> None:
             epoch.train(
                 plan.inputs,
                 self._number(plan.scale),
                 plan.targets,
+                self._weights,
                 order,
                 start,
                 stop,
@@ -140,6 +147,7 @@ class EpochStep:
                 self._number(rate),
                 kind,
                 number,
+                begun,
                 work,
                 board,
                 rank,
@@ -208,6 +216,16 @@ class EpochStep:
             return
         powers = _powers(once, mini_batches).ravel()
         work.memory[work.powers :][: powers.size] = powers
+
+
+def _dropped(plan: Plan) -> Iterator[tuple[int, int, float]]:
+    """Return for each layer by which numbers units rest of what it sees."""
+    dropout = plan.dropout
+    for key, rate in zip(dropout.keys, dropout.rates, strict=True) if dropout else ():
+        by = Dropped(key, 0, rate)
+        yield (by.key, by.threshold, by.scale) if rate else (0, 0, 0.0)
+    while True:
+        yield 0, 0, 0.0
 
 
 def _powers(matrix: Array, highest: int) -> Array:
