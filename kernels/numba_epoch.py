@@ -323,8 +323,10 @@ def _drop(
     start, stop = share(m, rank, team)
     for r in range(start, stop):
         a_r, out_r = a.at + r * a.row, out.at + r * out.row
-        row, left = memory[a_r : a_r + layer.n_in], memory[out_r : out_r + layer.n_in]
-        drop(row, by.key, np.uint64(place + r) * n, by.threshold, like(memory[0], by.scale), left)
+        left = memory[out_r : out_r + layer.n_in]
+        if out_r != a_r:
+            left[:] = memory[a_r : a_r + layer.n_in]
+        drop(left, by.key, np.uint64(place + r) * n, by.threshold, like(memory[0], by.scale))
 
 
 @njit(**FLAGS)

@@ -202,15 +202,16 @@ def clip(gradient: Array, most: float) -> None:
 
 
 @njit(**FLAGS)
-def drop(a: Array, key: int, first: int, threshold: int, scale: float, out: Array) -> None:
-    """out_k = 0 if draw_k < rate, else scale · a_k; draws from the reference's, on 64 bits.
+def drop(out: Array, key: int, first: int, threshold: int, scale: float) -> None:
+    """out_k ← 0 if draw_k < rate, else scale · out_k; draws are the reference's.
 
-    All that is whole is of 64 bits without a sign, or Numba computes in floats.
+    In place, since of two arrays that may be the same the compiler makes no vectors. All that is
+    whole is of 64 bits without a sign, or Numba computes in floats.
     """
     z = key + first * GAMMA
-    for k in range(a.size):
+    for k in range(out.size):
         z += GAMMA
         x = (z ^ (z >> np.uint64(30))) * MIX[0]
         x = (x ^ (x >> np.uint64(27))) * MIX[1]
         x ^= x >> np.uint64(31)
-        out[k] = scale * a[k] if x >> np.uint64(32) >= threshold else like(scale, 0)
+        out[k] = scale * out[k] if x >> np.uint64(32) >= threshold else like(scale, 0)

@@ -159,7 +159,7 @@ def _signatures(modules: Code, dtype: np.dtype[Any]) -> list[tuple[Any, list[tup
         (kernels.momentum, [(flat, flat, vector, number, number, flag, *3 * [number])]),
         (kernels.adam, [(flat, flat, flat, vector, *11 * [number])]),
         (kernels.clip, [(flat, number)]),
-        (kernels.drop, [(vector, *3 * [types.uint64], number, flat)]),
+        (kernels.drop, [(flat, *3 * [types.uint64], number)]),
         (epoch.pack, [(flat, layer, matrix, vector)]),
         (epoch.unpack, [(flat, layer, out, flat)]),
         (epoch.train, [(kind, number, targets, matrix, order, whole, whole, whole, number, flag,

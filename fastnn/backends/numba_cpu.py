@@ -132,7 +132,9 @@ class NumbaBackend(HostBackend):
     def drop(self, a: Array, by: Dropped, out: Array) -> None:
         """Inverted dropout: out_k = 0 if draw_k < rate, else a_k / (1 - rate)."""
         where = map(np.uint64, (by.key, by.first, by.threshold))
-        self._code.kernels.drop(a.ravel(), *where, self.dtype.type(by.scale), out.ravel())
+        if out is not a:
+            out[...] = a
+        self._code.kernels.drop(out.ravel(), *where, self.dtype.type(by.scale))
 
     def fused_step(self, plan: Plan) -> Step | None:
         """Return the step that takes an epoch in one call, or None for very large mini-batches."""
