@@ -12,10 +12,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,8 +92,8 @@ class Checkpoint:
         Default False.
     on_error
         Called with the :class:`fastnn.OutputError` if a checkpoint cannot be written, as where the
-        disk is full, before the next one is; the training goes on. Default None: the error ends it.
-        The checkpoint before is there in either case.
+        disk is full, at the end of the next epoch, after which it is tried again. Default None: the
+        error ends the training. The checkpoint before is there in either case.
 
     Attributes
     ----------
@@ -128,10 +128,9 @@ class Checkpoint:
         self._last, self._best = self.folder / LAST, self.folder / BEST
         self._state: State | None = None
         self._unwritten: State | None = None
-        # One thread, that takes one thing after the other.
-        self._beside = ThreadPoolExecutor(1, "fastnn-checkpoint")
-        self._told: Future[dict[str, Any]]
-        self._writing: tuple[State, Future[None]] | None = None
+        self._told: _Beside[dict[str, Any]] | None = None
+        self._writing: tuple[State, _Beside[None]] | None = None
+        self._failed = False
         self._best_epoch: int | None = None  # whose model is known to be in the folder
         if resume:
             stored = self._read()
@@ -178,7 +177,7 @@ class Checkpoint:
         OutputError
             If the folder has become such that nothing can be written there.
         """
-        self._told = self._beside.submit(_told, sets, settings)
+        self._told = _Beside(_told, sets, settings)
         if self._state is None:
             self._check(False)
         else:
@@ -196,7 +195,9 @@ class Checkpoint:
     def note(self, state: State) -> None:
         """Keep the state at the end of an epoch, and begin to write it if it is time."""
         self._unwritten = state
-        if len(state.epochs) % self.every == 0:
+        if self._writing is not None and self._writing[1].done:
+            self._end_writing()
+        if self._failed or len(state.epochs) % self.every == 0:
             self._begin_writing(state)
 
     def write(self) -> None:
@@ -205,16 +206,18 @@ class Checkpoint:
         if self._unwritten is not None:
             self._begin_writing(self._unwritten)
             self._end_writing()
+        self._told = None
 
     def _begin_writing(self, state: State) -> None:
         self._end_writing()
-        self._writing = state, self._beside.submit(self._write, state)
+        self._writing = state, _Beside(self._write, state)
 
     def _end_writing(self) -> None:
         """Wait for what is being written, and say what has become of it."""
         if self._writing is None:
             return
         (state, written), self._writing = self._writing, None
+        self._failed = True
         try:
             written.result()
         except OutputError as error:
@@ -222,11 +225,13 @@ class Checkpoint:
                 raise
             self.on_error(error)
             return
+        self._failed = False
         if state is self._unwritten:
             self._unwritten = None
 
     def _write(self, state: State) -> None:
-        self.settings = self._told.result()
+        if self._told is not None:
+            self.settings = self._told.result()
         if self._state is None:
             self._check(False)  # two may have begun in the same folder
         try:
@@ -318,6 +323,35 @@ class Checkpoint:
                     f"the training in {self.folder} began with {name.replace('_', ' ')} "
                     f"{shown(was)}, and cannot go on with {shown(given)}"
                 )
+
+
+T = TypeVar("T")
+
+
+class _Beside(Generic[T]):
+    """Work that a thread of its own does; what it returned or raised is had from :meth:`result`."""
+
+    def __init__(self, work: Callable[..., T], *arguments: Any) -> None:
+        self._returned, self._raised = list[T](), list[BaseException]()
+        self._thread = Thread(target=self._do, args=(work, *arguments), name="fastnn-checkpoint")
+        self._thread.start()
+
+    def _do(self, work: Callable[..., T], *arguments: Any) -> None:
+        try:
+            self._returned.append(work(*arguments))
+        except BaseException as error:
+            self._raised.append(error)
+
+    @property
+    def done(self) -> bool:
+        return not self._thread.is_alive()
+
+    def result(self) -> T:
+        self._thread.join()
+        for error in self._raised:
+            raise error
+        (returned,) = self._returned
+        return returned
 
 
 def _state(network: Network, told: Mapping[str, Any], tensors: Mapping[str, Array]) -> State:

@@ -15,9 +15,9 @@ from fastnn.dropout import Dropout, Rates, layer_rates
 from fastnn.errors import ArgumentError, DataError
 from fastnn.network import Network
 from fastnn.optimisers import SGD, Optimiser, Update, optimiser_of
-from fastnn.scoring import Scorer, fitting
+from fastnn.scoring import Scorer
 
-__all__ = ["Descent", "plan_for"]
+__all__ = ["Descent"]
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,3 @@ class Descent:
         if not weights.any():
             raise DataError("the training samples' weights are all 0: there is nothing to learn")
         return network.backend.asarray(weights[:, np.newaxis])
-
-
-def plan_for(network: Network, data: Dataset, batch_size: int, **descent: Any) -> Plan:
-    """Return what a step needs to train a network on a set; the rest is as in :class:`Descent`."""
-    training = Scorer(network, fitting(network, "training", data))
-    return Descent(**descent).plan(network, training, batch_size)

@@ -1,7 +1,8 @@
-"""Dropout: in each mini-batch units chosen at random rest, and the others work the harder.
+"""Dropout: of each sample's way through the network, units chosen at random are left out.
 
-Of the samples of an epoch each has its own units that rest, drawn by their place in the epoch's
-order: the same on every device, in whatever mini-batches and calls they are taken.
+What a unit that stays has to say is divided by 1 - rate, so that the layer above sees as much on
+average. Which units rest is drawn by the sample's place in the epoch's order: the same on every
+device, in whatever mini-batches and calls the samples are taken.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fastnn.backends.base import checked_dtype, pieces
 from fastnn.errors import ArgumentError, ModelError
-from fastnn.outputs import check_output, replace, settle
+from fastnn.outputs import check_output, replace
 
 if TYPE_CHECKING:
     from fastnn.backends.base import Backend
@@ -37,7 +37,6 @@ def save(network: Network, path: PathLike) -> None:
     """Write the network; see :meth:`fastnn.Network.save`."""
     target = check_writable(os.fspath(path))
     replace(target, content(network, network.backend.to_numpy(network.buffer)))
-    settle(target)
 
 
 def content(

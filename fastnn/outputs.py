@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fastnn.errors import OutputError
 
-__all__ = ["append", "cannot_write", "check_output", "clear_remains", "replace", "settle"]
+__all__ = ["append", "cannot_write", "check_output", "clear_remains", "replace"]
 
 PathLike = str | os.PathLike[str]
 
@@ -94,8 +94,7 @@ def replace(path: Path, content: bytes) -> None:
     """Put the content in a file's place at once.
 
     It is written beside it, flushed to the disk and renamed: at any moment, also after a power cut,
-    there is the old file or the new one, never half of one. That it is the new one, which a kill
-    does not change, a power cut does not either after :func:`settle`.
+    there is the old file or the new one, never half of one.
 
     Raises
     ------
@@ -116,10 +115,6 @@ def replace(path: Path, content: bytes) -> None:
             beside.unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(path, error) from error
-
-
-def settle(path: Path) -> None:
-    """Wait until the disk has a file by its name."""
     with suppress(OSError):  # of a system that opens no folders
         folder = os.open(path.parent, os.O_RDONLY)
         try:

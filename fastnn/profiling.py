@@ -23,6 +23,7 @@ PHASES = {
     "forward": "forward",
     "drop": "dropout",
     "output_delta": "backward",
+    "scale_rows": "backward",
     "propagate_delta": "backward",
     **dict.fromkeys(("descend", "gradient", "clip", "momentum", "adam"), "update"),
 }

@@ -1,12 +1,15 @@
 """A training that goes on from a checkpoint, and what is refused."""
 
+import copy
 import dataclasses
 import json
 import os
+import pickle
 import shutil
+import subprocess
+import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
@@ -149,13 +152,12 @@ def test_one_that_is_finished_does_nothing_but_gives_what_it_came_to(tmp_path):
 def at_once(monkeypatch):
     """Let what is done beside the training be done before it goes on."""
 
-    class AtOnce(ThreadPoolExecutor):
-        def submit(self, work, *arguments):
-            future = super().submit(work, *arguments)
-            wait([future])
-            return future
+    class AtOnce(fastnn.checkpoint._Beside):
+        def __init__(self, work, *arguments):
+            super().__init__(work, *arguments)
+            self._thread.join()
 
-    monkeypatch.setattr(fastnn.checkpoint, "ThreadPoolExecutor", AtOnce)
+    monkeypatch.setattr(fastnn.checkpoint, "_Beside", AtOnce)
 
 
 def test_every_so_many_epochs_and_at_the_end(at_once, tmp_path):
@@ -446,6 +448,49 @@ def test_an_error_beside_the_training_is_told_before_the_next_writing(tmp_path, 
     assert checkpoint.done == 6
     resumed, _ = run(Checkpoint(tmp_path / "run", resume=True), to=8)
     assert same(resumed, run(to=8)[0])
+
+
+def test_what_could_not_be_written_is_told_and_tried_again_after_the_next_epoch(tmp_path, full):
+    told = []
+
+    def on_epoch(epoch):
+        full["full"] = epoch.epoch in (3, 4)
+        told.append(len(errors))
+
+    errors = []
+    run(Checkpoint(tmp_path, every=3, on_error=errors.append), on_epoch=on_epoch)
+    # After the third epoch it fails, after the fourth once more; after the fifth there is room.
+    assert told == [0, 0, 0, 0, 1, 2]
+    assert len(errors) == 2
+    assert Checkpoint(tmp_path, resume=True).done == 6
+
+
+def test_it_may_be_copied_and_sent_to_another_process(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "run")
+    run(checkpoint, to=2)
+    copy.deepcopy(checkpoint)
+    sent = pickle.loads(pickle.dumps(Checkpoint(tmp_path / "run", resume=True)))
+    assert same(run(sent)[0], run()[0])
+
+
+def test_a_training_in_a_thread_goes_on_when_the_main_program_has_ended(tmp_path):
+    program = """
+import threading, time
+import fastnn
+
+def work():
+    time.sleep(0.3)  # till the main thread is at its end
+    network = fastnn.Network([4, 3, 2], device="numpy")
+    data = fastnn.synthetic(20, 1, 4, 2).train
+    fastnn.train(network, data, epochs=5, checkpoint=fastnn.Checkpoint("run"))
+    print("done", fastnn.Checkpoint("run", resume=True).done)
+
+threading.Thread(target=work).start()
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (ran.stdout, ran.stderr) == ("done 5\n", "")
 
 
 def test_room_for_the_state_and_not_for_the_best_model(tmp_path, monkeypatch):

@@ -6,9 +6,9 @@ from sklearn.utils.class_weight import compute_class_weight
 
 import fastnn
 from fastnn import SGD, ArgumentError, DataError, Dataset, Network, choosing, range_test, train
-from fastnn.descent import plan_for
 from fastnn.inspecting import sensitivity
 from fastnn.testing import StrictBackend
+from fastnn.testing.comparing import plan_for
 
 SHAPES = [
     {"cost": "quadratic"},

@@ -72,6 +72,10 @@ class Blueprint:
         return network, own, why
 
 
+def _list(dropout: float | list[float]) -> list[float]:
+    return dropout if isinstance(dropout, list) else [dropout]
+
+
 def descent_of(
     name: str,
     momentum: float,
@@ -99,6 +103,7 @@ def descent_of(
         "l1": number_between("--l1", l1, 0),
         "l2": number_between("--l2", l2, 0),
         "clip_norm": None if clip_norm is None else positive_number("--clip-norm", clip_norm),
-        "dropout": layer_rates(dropout, len(hidden)) or 0.0,
+        # Without hidden layers there is but the input.
+        "dropout": layer_rates(dropout if hidden else _list(dropout), len(hidden)) or 0.0,
         "class_weights": class_weights,
     }

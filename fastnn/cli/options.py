@@ -203,7 +203,7 @@ descent_options = _together(
         default="0",
         metavar="PART,...",
         callback=_dropout,
-        help="Of the hidden layers' units; or of the input and of each hidden layer: 0.2,0.5.",
+        help="The part of the hidden units that rests; or of the input and each layer: 0.2,0.5.",
     ),
     click.option(
         "--class-weights",

@@ -136,7 +136,10 @@ class Dataset:
             )
         else:
             weights = np.array(numbers)[self.labels]
-        return replace(self, weights=weights if self.weights is None else weights * self.weights)
+        if self.weights is not None:
+            with np.errstate(over="ignore"):  # what is then no number is refused, in a sentence
+                weights = weights * self.weights
+        return replace(self, weights=weights)
 
     def __len__(self) -> int:
         return len(self.x)

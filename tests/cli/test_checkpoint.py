@@ -36,6 +36,7 @@ WAYS = [
     "--schedule plateau:1,0.3,0.01 --validation 0.3",
     "--schedule cosine",
     "--dropout 0.1,0.5 --momentum 0.5 --eta 0.1",
+    "--dropout 0.3 --hidden none",
     "--class-weights balanced --validation 20",
     "--class-weights 1,0.25,3 --momentum 0.9",
 ]

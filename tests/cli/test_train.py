@@ -223,6 +223,7 @@ FLAGS = {
     "--l2 5": ({}, {"l2": 5.0}),
     "--clip-norm 0.1": ({}, {"clip_norm": 0.1}),
     "--dropout 0.5": ({}, {"dropout": [0.0, 0.5]}),
+    "--dropout 0.2 --hidden none": ({"hidden": []}, {"dropout": [0.2]}),
     "--dropout 0.2,0.5,0.1 --hidden 7,5": ({"hidden": [7, 5]}, {"dropout": [0.2, 0.5, 0.1]}),
     # Of all samples each class has as many, of those that are left not.
     "--validation 13 --class-weights balanced": (
