@@ -34,7 +34,6 @@ def test_the_plain_step_shows_its_phases(device):
 def test_weights_go_back_and_dropout_has_a_phase_of_its_own():
     how = {"class_weights": "balanced", "dropout": 0.5, "fused": False}
     _, profile, _ = profiled("numpy", **how)
-    drop, back = ["dropout"], ["backward"]
     # Inputs, targets and weights; three layers, and before the upper two what is left of the one
     # below; BP1 and its weights; BP2 twice, each with the units that rest; three layers.
     forward = ["forward"] + ["dropout", "forward"] * 2

@@ -63,11 +63,7 @@ WRONG = [
     (2, "neither a part, like 0.5, nor several", "train --dropout half"),
     (2, "neither a part, like 0.5, nor several", "train --dropout 0.5,"),
     (2, "or 2, for the input and for each hidden layer; not 3", "train --dropout 0,0.5,0.5"),
-    (
-        2,
-        "or 1, for the input and for each hidden layer; not 2",
-        "train --hidden none --dropout 0,0",
-    ),
+    (2, "or 1, for the input and for each hidden", "train --hidden none --dropout 0,0"),
     (2, "is neither 'balanced' nor a number for each class", "train --class-weights balance"),
     (2, "is neither 'balanced' nor a number for each class", "train --class-weights 1,-1"),
     (2, "is neither 'balanced' nor a number for each class", "train --class-weights 1,,2"),
