@@ -272,10 +272,14 @@ class Checkpoint:
         if not os.path.exists(self.folder):
             check_output(self.folder, "a checkpoint", lambda _: True)
             return
-        if not resume and (os.path.lexists(self._last) or os.path.lexists(self._best)):
+        if not resume and os.path.lexists(self._last):
             raise OutputError(
                 f"{self.folder} holds the checkpoint of another training: go on with that "
                 f"(--resume {self.folder}), or choose another folder"
+            )
+        if not resume and os.path.lexists(self._best):
+            raise OutputError(
+                f"{self.folder} holds the best model of another training: choose another folder"
             )
         check_output(self._last, "a checkpoint", lambda _: True)
         model_file.check_writable(self._best)

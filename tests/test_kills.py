@@ -8,8 +8,11 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file
+
+import fastnn
 
 if not hasattr(os, "fork"):
     pytest.skip("this system has no fork", allow_module_level=True)
@@ -142,6 +145,7 @@ print(json.dumps({"runs": run, "kills": count, "left": left}))
 @pytest.mark.parametrize("device", ["numpy", "numba"])
 def test_it_ends_as_one_that_was_not_killed(tmp_path, device, mode):
     kills = KILLS if mode == "random" else 1000
+    fastnn.Network([2, 2], device=device).predict(np.zeros((1, 2)))  # compiled, if it was not
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM, device, mode, str(kills)],
         cwd=tmp_path,

@@ -326,7 +326,7 @@ def test_there_is_one_for_each_output(count):
 
 
 def test_there_is_one_for_each_class():
-    with pytest.raises(ArgumentError, match="class_weights has 2 numbers, and there is a class 2"):
+    with pytest.raises(ArgumentError, match="for 2 classes, and there is a class 2"):
         Dataset(*make_set()).weighted([1, 2])
 
 

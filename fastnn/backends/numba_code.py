@@ -57,7 +57,10 @@ def _code(dtype: np.dtype[Any]) -> Code:
     with FileLock(folder / "lock"):
         done = folder / f"{dtype.name}.done"
         if not done.exists():
-            _log.warning("fastnn: compiling the numba device for this processor, once; about 10 s")
+            _log.warning(
+                "fastnn: compiling the numba device for this processor and %s, once; about 10 s",
+                dtype.name,
+            )
         try:
             for function, signatures in _signatures(imported, dtype):
                 function.disable_compile(False)

@@ -117,6 +117,6 @@ def _show(test: RangeTest) -> None:
         bar = "█" * round(WIDTH * part) if part <= 1 else "█" * WIDTH + "▶"
         click.echo(f"{rate:8.2g}  {cost:9.4g}  {bar}".rstrip())
     if test.suggestion is None:
-        click.echo("no rate lowers the cost by a tenth: is it for the network or for the data?")
+        click.echo("no rate lowers the cost by a tenth: can this network learn these data?")
     else:
         click.echo(f"suggested: --learning-rate {test.suggestion:.2g}")

@@ -132,7 +132,7 @@ class Dataset:
             weights = (len(self) / (len(occurring) * counts))[place]
         elif len(numbers) <= (highest := int(self.labels.max())):
             raise ArgumentError(
-                f"class_weights has {len(numbers)} numbers, and there is a class {highest}"
+                f"class_weights is for {len(numbers)} classes, and there is a class {highest}"
             )
         else:
             weights = np.array(numbers)[self.labels]

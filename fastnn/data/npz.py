@@ -46,15 +46,21 @@ def read_npz(path: str | os.PathLike[str]) -> Datasets:
     ------
     DataError
         The file is missing or malformed, lacks an array, or the arrays make no `Datasets`; or it
-        has ``weights_test``, since what is measured is not weighted.
+        has other weights, such as ``weights_test``: what is measured is not weighted.
     """
     name = os.fspath(path)
     present, wanted = array_names(name), ["x_train", "y_train", "x_test", "y_test"]
-    if "weights_test" in present:
+    weights = [each for each in present if "weight" in each.lower()]
+    if "weights_test" in weights:
         raise DataError(
             f"{name}: holds weights_test, but what is measured is not weighted; leave it out"
         )
-    wanted += [each for each in ("weights_train",) if each in present]
+    if weights not in ([], ["weights_train"]):  # misspelled, they would silently not count
+        raise DataError(
+            f"{name}: holds {weights[0]}; what training samples count is weights_train, and "
+            "nothing else is read"
+        )
+    wanted += weights
     return assemble(name, *read_arrays(name, wanted))
 
 

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 
+import numpy as np
 import pytest
 
 import fastnn
@@ -135,6 +136,8 @@ def test_quiet_on_a_terminal(on_terminal):
 
 @pytest.mark.parametrize("command", ["devices", "--help", "data list"])
 def test_a_closed_pipe_is_no_matter(start, command):
+    for dtype in ("float32", "float64"):  # what `devices` would have to compile, and say so
+        fastnn.Network([2, 2], device="numba", dtype=dtype).predict(np.zeros((1, 2)))
     reading, writing = os.pipe()
     os.close(reading)
     process = start(*command.split(), stdout=writing)

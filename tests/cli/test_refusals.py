@@ -69,7 +69,7 @@ WRONG = [
     (2, "is neither 'balanced' nor a number for each class", "train --class-weights 1,,2"),
     (2, "is neither 'balanced' nor a number for each class", "train --class-weights 1,nan"),
     (2, "0 or more and not all 0, like 1,1,2.5", "train --class-weights 0,0"),
-    (2, "has 2 numbers, and there is a class 9", "train --class-weights 1,2"),
+    (2, "is for 2 classes, and there is a class 9", "train --class-weights 1,2"),
     (2, "has 11 numbers; the network's 10", "train --class-weights 1,1,1,1,1,1,1,1,1,1,1"),
     (2, "0 or more and not all 0, like 1,1,2.5", "lr-find --class-weights 0"),
     (2, "Did you mean 'cosine'?", "train --schedule cosin"),

@@ -134,6 +134,8 @@ def test_npz_with_weights(tmp_path, arrays):
         ({"weights_train": np.arange(11)}, "training set: there are 12 samples in x but 11 weigh"),
         ({"weights_train": np.arange(12) - 1.0}, "training set: weights are .*sample 0's is -1"),
         ({"weights_test": np.ones(6)}, "holds weights_test, but what is measured is not weighted"),
+        ({"sample_weight": np.ones(6)}, "holds sample_weight; what training samples count is w"),
+        ({"Weights_train": np.ones(6)}, "holds Weights_train; what training samples"),
         ({"y_test": None}, r"lacks y_test; it holds \['x_train', 'y_train', 'x_test'\]"),
         ({"x_train": None, "y_train": None}, "lacks x_train, y_train"),
         ({"x_train": np.array([{}] * 12)}, "x_train: .*never unpickled"),
