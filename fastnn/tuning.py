@@ -156,10 +156,11 @@ class _Space:
     def draw(self, asked: Asked) -> dict[str, Any]:
         """Return the settings of a trial."""
         drawn: dict[str, Any] = {}
-        for name, (low, *_, high) in self.open.items():
+        for name, values in self.open.items():
             if name in CHOICES:
-                drawn[name] = asked.among(name, self.open[name])
+                drawn[name] = asked.among(name, values)
             else:
+                low, high = values
                 drawn[name] = asked.between(name, self._none if name == "l2" else low, high)
         return self.settings(drawn)
 

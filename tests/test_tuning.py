@@ -209,6 +209,14 @@ def test_what_is_drawn_lies_in_the_space(few):
     assert len({tried.hidden for tried in others}) == 3
 
 
+@pytest.mark.parametrize(("n", "sizes"), [(5, [5]), (15, [10])])
+def test_of_few_samples_there_is_but_one_size_of_mini_batches(n, sizes):
+    made = fastnn.synthetic(n, 6, 4, 2, seed=3)
+    tuning = search((made.train, made.test), trials=4, epochs=2)
+    assert tuning.space["batch_size"] == sizes
+    assert [tried.batch_size for tried in tuning.trials] == sizes * 4
+
+
 @pytest.mark.parametrize(
     ("given", "shown"),
     [

@@ -99,6 +99,12 @@ def test_its_json_is_what_the_library_finds(tune, data):
     assert tune("--seed", 2, "--l2", 0.1, "--json", "-q").err == ""
 
 
+def test_of_very_few_samples(tune):
+    result = tune("--validation", 48)  # of 63
+    assert result.code == 0
+    assert "hidden 30, 60, 100; batch 10; η " in result.err
+
+
 def test_the_test_set_decides_nothing(tune, run, arrays, tmp_path):
     before = tune("--json").json
     np.savez(tmp_path / "small.npz", **{**arrays, "y_test": (arrays["y_test"] + 1) % 3})
