@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import secrets
 import shutil
@@ -14,9 +15,11 @@ from pathlib import Path
 
 from fastnn.errors import OutputError
 
-__all__ = ["append", "cannot_write", "check_output", "clear_remains", "replace"]
+__all__ = ["append", "beside", "cannot_write", "check_output", "clear_remains", "replace"]
 
 PathLike = str | os.PathLike[str]
+
+LONGEST = 40  # characters of a file's name that are part of another's, up to four bytes each
 
 
 def check_output(path: PathLike, what: str, is_ours: Callable[[Path], bool]) -> Path:
@@ -101,18 +104,18 @@ def replace(path: Path, content: bytes) -> None:
     OutputError
         If that cannot be; the old file is then as it was.
     """
-    beside = path.with_name(f"{_beside(path)}{secrets.token_hex(8)}.tmp")
+    fresh = path.with_name(f"{beside(path)}{secrets.token_hex(8)}.tmp")
     try:
         try:
-            with beside.open("xb") as file:
+            with fresh.open("xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             if path.exists():
-                shutil.copymode(path, beside)
-            beside.replace(path)
+                shutil.copymode(path, fresh)
+            fresh.replace(path)
         finally:
-            beside.unlink(missing_ok=True)
+            fresh.unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(path, error) from error
     with suppress(OSError):  # of a system that opens no folders
@@ -125,14 +128,18 @@ def replace(path: Path, content: bytes) -> None:
 
 def clear_remains(path: Path) -> None:
     """Remove what processes left beside a file that were killed while they replaced it."""
-    for beside in path.parent.glob(f"{glob.escape(_beside(path))}*.tmp"):
+    for left in path.parent.glob(f"{glob.escape(beside(path))}*.tmp"):
         with suppress(OSError):
-            beside.unlink()
+            left.unlink()
 
 
-def _beside(path: Path) -> str:
-    """Return how the names of files begin that are to take a file's place."""
-    return f".fastnn-{path.name[:40]}-"
+def beside(path: Path) -> str:
+    """Return how the names begin of what is beside a file for its sake, for a while."""
+    name = path.name
+    if len(name) > LONGEST:
+        digest = hashlib.sha256(os.fsencode(name)).hexdigest()
+        name = f"{name[: LONGEST - 9]}-{digest[:8]}"
+    return f".fastnn-{name}-"
 
 
 def cannot_write(path: PathLike, error: Exception) -> OutputError:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import ArgumentError, FastnnError, ModelError, OutputError
-from fastnn.outputs import cannot_write, check_output, clear_remains, replace
+from fastnn.outputs import beside, cannot_write, check_output, clear_remains, replace
 
 __all__ = ["DIVERGED", "Asked", "Study"]
 
@@ -155,13 +155,16 @@ class Study:
     def _lock(self, path: Path, stack: ExitStack) -> None:
         from filelock import FileLock, Timeout
 
-        lock = Path(f"{path}.lock")
+        # By a name that is ours alone, since what is there is emptied, and removed in the end.
+        lock = path.with_name(f"{beside(path)}lock")
         try:
             stack.enter_context(FileLock(lock, timeout=0))
         except Timeout:
             raise OutputError(
                 f"cannot write {self.name}: another process is at work on that study"
             ) from None
+        except (OSError, NotImplementedError) as error:  # the latter where nothing can be locked
+            raise cannot_write(lock, error) from error
         stack.callback(_remove, lock)
 
     def _check(self, path: Path) -> None:

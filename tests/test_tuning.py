@@ -436,6 +436,30 @@ def test_no_two_at_once(few, study):
     assert len(search(few, study=study, trials=3, epochs=2, on_start=on_start).trials) == 3
 
 
+def test_a_file_that_is_named_like_a_lock_is_left_alone(few, tmp_path):
+    (tmp_path / "Cargo.lock").write_text("of another program")
+    search(few, study=tmp_path / "Cargo", trials=1, epochs=1)
+    assert (tmp_path / "Cargo.lock").read_text() == "of another program"
+    assert sorted(os.listdir(tmp_path)) == ["Cargo", "Cargo.lock"]
+
+
+def test_two_studies_with_long_names_are_two(few, tmp_path):
+    first, second = ("η" * 120 + each for each in "12")  # 241 bytes, of 255 that a name may have
+
+    def on_start(_):
+        search(few, study=tmp_path / second, trials=1, epochs=1)
+
+    search(few, study=tmp_path / first, trials=1, epochs=1, on_start=on_start)
+    assert sorted(os.listdir(tmp_path)) == [first, second]
+
+
+def test_where_there_can_be_no_lock(few, tmp_path):
+    (tmp_path / ".fastnn-study.db-lock").mkdir()
+    with pytest.raises(OutputError, match=r"cannot write .*/\.fastnn-study\.db-lock: Is a"):
+        search(few, study=tmp_path / "study.db")
+    assert os.listdir(tmp_path) == [".fastnn-study.db-lock"]
+
+
 def foreign(path, script):
     connection = sqlite3.connect(path)
     connection.executescript(script)
