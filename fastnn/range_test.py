@@ -43,8 +43,8 @@ class RangeTest(NamedTuple):
     rates
         The learning rates, growing geometrically.
     costs
-        The cost after the mini-batches at each, with penalties and the samples' weights, of the
-        same thousand samples of the training set.
+        The cost after the mini-batches at each, with penalties and the samples' weights, by the
+        same thousand samples of the training set, of those with a weight above 0.
     suggestion
         A third of the rate at which the smoothed cost is the lowest; None if no rate lowers it by a
         tenth.
@@ -102,9 +102,13 @@ def range_test(
         threads = whole_number("threads", threads, 1, MOST_THREADS)
     descent = Descent(optimiser_of(optimiser), l1, l2, clip_norm, dropout, class_weights)
     plan, decay = descent.plan(copy, Scorer(copy, data), batch_size, seed), descent.decay(n)
-    some = epoch_order(n, seed, 0)[:MEASURED]  # training counts epochs from 1
+    some, weights = epoch_order(n, seed, 0), None  # training counts epochs from 1
+    if plan.weights is not None:
+        weights = copy.backend.to_numpy(plan.weights)
+        some = some[weights[some, 0] > 0]  # a thousand of all may tell nothing
+        weights = weights[some[:MEASURED]] * (len(some) / n)
+    some = some[:MEASURED]
     scorer = Scorer(copy, Dataset(data.x[some], data.labels[some]))
-    weights = None if plan.weights is None else copy.backend.to_numpy(plan.weights)[some]
 
     def cost() -> float:
         """Return what is descended, weights, penalties and all."""

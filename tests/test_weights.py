@@ -239,6 +239,19 @@ def test_the_range_tests_cost_is_the_one_that_is_descended():
     assert test.start == pytest.approx(start)
 
 
+def test_the_range_test_measures_samples_that_count():
+    """The thousand that are drawn of all may be such that count nothing."""
+    digits = fastnn.load_dataset("digits").train
+    last = fastnn.training.epoch_order(len(digits), 0, 0)[-40:]
+    weights = np.zeros(len(digits))
+    weights[last] = np.random.default_rng(4).random(40) * 50
+    tried = Network([64, 30, 10], device="numpy", dtype="float64")
+    test = range_test(tried, Dataset(digits.x, digits.labels, weights))
+    counted = weights[last] * by_sample(tried, digits.x[last], digits.labels[last])
+    assert test.start == pytest.approx(counted.sum() / len(digits))
+    assert 1e-3 < test.suggestion < 10
+
+
 @pytest.mark.parametrize("how", ["weights", "class_weights"])
 def test_auto_tries_the_step_that_there_is_for_them(how, monkeypatch, tmp_path):
     monkeypatch.setattr(choosing, "cache_folder", lambda name: tmp_path / name)
