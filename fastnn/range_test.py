@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.backends.base import Array, Plan
 from fastnn.backprop import step_for
-from fastnn.checks import MOST_THREADS, whole_number
+from fastnn.checks import MOST_THREADS, is_true, whole_number
 from fastnn.data import Dataset
 from fastnn.descent import Descent
 from fastnn.errors import DataError
@@ -70,6 +70,7 @@ def range_test(
     seed: int = 0,
     fused: bool = True,
     threads: int | None = None,
+    on_rate: Callable[[float, float], Any] | None = None,
 ) -> RangeTest:
     """Train a copy of a network at rates from 1e-5 to 100, or until its cost diverges.
 
@@ -84,6 +85,9 @@ def range_test(
         A :class:`fastnn.Dataset` or a pair (x, class numbers), or with weights.
     batch_size, optimiser, l1, l2, clip_norm, dropout, class_weights, seed, fused, threads
         As in :func:`fastnn.train`, with which the rate is to be used.
+    on_rate
+        Called with each rate and the cost after its mini-batches. The test ends if it returns True,
+        and tells of the rates up to there.
 
     Raises
     ------
@@ -135,7 +139,8 @@ def range_test(
                 break
             costs.append(now)
             lowest = min(lowest, now)
-            if now > DIVERGED * lowest:
+            ends = on_rate is not None and is_true(on_rate(float(rate), now))
+            if ends or now > DIVERGED * lowest:
                 break
     tested = rates[: len(costs)].tolist()
     return RangeTest(start, tested, costs, _suggestion(start, tested, costs))

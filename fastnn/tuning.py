@@ -202,12 +202,17 @@ class Tuning:
     ----------
     space
         What was searched: the choices of ``hidden`` (units of one layer) and ``batch_size``, the
-        bounds of ``learning_rate`` and ``l2``, which may also be none. What was given is not in it.
+        bounds of ``learning_rate`` and ``l2``, which may also be none. What was given is not in it;
+        empty if ``on_rate`` ended the search before its bounds were known.
+    suggestion
+        What :func:`fastnn.range_test` suggested, around which the rate is searched for. None if it
+        suggested nothing, and the optimiser's default stands in for it, or if it was not asked.
     trials
         The :class:`fastnn.Tried` ones, in their order; those of a study that went on as well.
     """
 
     space: dict[str, list[Any]]
+    suggestion: float | None
     _training: _Training = field(repr=False, compare=False)
     trials: list[Tried] = field(default_factory=list)
 
@@ -252,6 +257,7 @@ def tune(
     seed: int = 0,
     device: str | Backend = "auto",
     study: str | os.PathLike[str] | None = None,
+    on_rate: Callable[[float, float], Any] | None = None,
     on_start: Callable[[Tuning], Any] | None = None,
     on_trial: Callable[[Tried], Any] | None = None,
     on_epoch: Callable[[Epoch], Any] | None = None,
@@ -262,10 +268,10 @@ def tune(
 
     Searched for are those of these four that are not given: ``hidden``, one layer of 30, 60 or 100
     units; ``batch_size``, 10, 20, 50 or 100; ``learning_rate``, log-uniform from a tenth to five
-    times what :func:`fastnn.range_test` suggests; and ``l2``, none or log-uniform from n/10⁶ to
-    n/10³ for n training samples. The first trial has 30 units, mini-batches of 10, the suggested
-    rate and no penalty; what the others have is drawn by Optuna's TPE sampler from what those
-    before came to.
+    times what :func:`fastnn.range_test` suggests, or the optimiser's default if it suggests
+    nothing; and ``l2``, none or log-uniform from n/10⁶ to n/10³ for n training samples. The first
+    trial has 30 units, mini-batches of 10, the suggested rate and no penalty; what the others have
+    is drawn by Optuna's TPE sampler from what those before came to.
 
     A trial of which, after its third epoch, the best accuracy is below the median of what the
     finished trials had come to at that epoch, four of them at the least, is pruned: it ends.
@@ -289,6 +295,10 @@ def tune(
         and comes to the same trials as one that was not ended, on the same device; all but
         ``trials``, ``device``, ``fused`` and ``threads`` must be as they were. Default None: they
         are not kept.
+    on_rate
+        As in :func:`fastnn.range_test`, of the one that the search begins with, unless the rate is
+        given or the study has what it suggested. If it returns True the search ends, and begins no
+        study.
     on_start
         Called with the :class:`Tuning` before the first trial; it has those that the study has.
     on_trial
@@ -344,24 +354,28 @@ def tune(
     }
     told = _told(training, start["hidden"], descent, fixed)
     with Study(study) as kept:
+        suggestion = None
         if kept.about is not None:
             with kept.telling():
                 before, known = dict(kept.about["told"]), dict(kept.about["space"])
-                start["learning_rate"] = kept.about["learning_rate"]
+                suggestion = kept.about["suggestion"]
             _compare(kept.name, before, told)
+        elif "learning_rate" not in fixed:
+            suggestion, ended = _suggestion(training, start, on_rate)
+            if ended:
+                return Tuning({}, None, training)
+        start.setdefault("learning_rate", suggestion or descent.optimiser.learning_rate)
+        if kept.about is not None:
             space = _Space(known, start, fixed)
         else:
-            if "learning_rate" not in fixed:
-                start["learning_rate"] = _suggestion(training, start, descent)
             space = _Space.of(len(learned), start, fixed, descent)
         with suppress(Diverged):  # which a trial may; what must be refused is refused here
             training(**start, on_call=lambda _: True)
         if kept.about is None:
-            rate = start["learning_rate"]
-            kept.begin({"told": told, "space": space.open, "learning_rate": rate})
+            kept.begin({"told": told, "space": space.open, "suggestion": suggestion})
         with kept.telling():
             done = [space.tried(*each) for each in enumerate(kept.done(), 1)]
-        tuning = Tuning(space.open, training, done)
+        tuning = Tuning(space.open, suggestion, training, done)
         if on_start is not None:
             on_start(tuning)
         while len(done) < trials:
@@ -408,17 +422,28 @@ def _try(
     return how != "ended"
 
 
-def _suggestion(training: _Training, start: Mapping[str, Any], descent: Descent) -> float:
-    """Return the rate that the range test suggests, or the optimiser's own if that has none."""
-    settings = training.settings
+def _suggestion(
+    training: _Training,
+    start: Mapping[str, Any],
+    on_rate: Callable[[float, float], Any] | None,
+) -> tuple[float | None, bool]:
+    """Return the rate that the range test suggests, if any, and whether it was ended before."""
+    settings, ended = training.settings, False
+
+    def after_rate(rate: float, cost: float) -> bool:
+        nonlocal ended
+        ended = on_rate is not None and is_true(on_rate(rate, cost))
+        return ended
+
     test = range_test(
         training.untrained(start["hidden"]),
         training.train_set,
         batch_size=start["batch_size"],
         seed=settings["seed"],
         **_of(settings, {*DESCENT, *FREE}),
+        on_rate=after_rate,
     )
-    return _short(test.suggestion or descent.optimiser.learning_rate)
+    return None if test.suggestion is None else _short(test.suggestion), ended
 
 
 def _told(

@@ -109,6 +109,22 @@ def test_where_nothing_is_learned_nothing_is_suggested():
     assert range_test(network, flat).suggestion is None
 
 
+@pytest.mark.parametrize(("answer", "ends"), [(True, True), (np.True_, True), (1, False)])
+def test_it_tells_of_each_rate_and_ends_where_it_is_told_to(digits, answer, ends):
+    seen = []
+
+    def on_rate(rate, cost):
+        seen.append((rate, cost))
+        return answer if len(seen) == 50 else None
+
+    network = Network([64, 10], device="numpy")
+    whole, test = (range_test(network, digits.train, on_rate=each) for each in (None, on_rate))
+    assert list(zip(test.rates, test.costs, strict=True)) == seen
+    assert {type(number) for pair in seen for number in pair} == {float}
+    tried = 50 if ends else len(whole.rates)
+    assert test[:3] == (whole.start, whole.rates[:tried], whole.costs[:tried])
+
+
 @pytest.mark.parametrize(
     ("how", "error", "sentence"),
     [

@@ -237,6 +237,38 @@ def test_what_is_given_is_not_searched_for(few, given, shown):
         assert {name: getattr(tried, name) for name in shown} == shown
 
 
+def test_where_no_rate_is_suggested_the_default_stands_in(few, tmp_path):
+    how = {"epochs": 1, "clip_norm": 1e-9}  # which learns nothing
+    for trials in (1, 2):
+        tuning = search(few, study=tmp_path / "study.db", trials=trials, **how)
+        assert tuning.suggestion is None
+        assert tuning.space["learning_rate"] == [0.05, 2.5]
+        assert tuning.trials[0].learning_rate == 0.5
+    tuning = search(few, trials=1, epochs=1)
+    assert tuning.suggestion == tuning.trials[0].learning_rate
+    assert search(few, trials=1, epochs=1, learning_rate=0.5).suggestion is None
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_it_may_end_while_rates_are_tried(few, tmp_path, begun):
+    seen, study = [], tmp_path / "study.db"
+    if begun:
+        search(few, study=study, trials=1, epochs=1)
+
+    def on_rate(rate, cost):
+        seen.append(rate)
+        return len(seen) == 3
+
+    tuning = search(few, study=study, trials=2, epochs=1, on_rate=on_rate)
+    if begun:  # and the rate is known
+        assert (seen, len(tuning.trials)) == ([], 2)
+    else:
+        assert len(seen) == 3
+        assert (tuning.space, tuning.suggestion, tuning.trials) == ({}, None, [])
+        assert (tuning.best, os.listdir(tmp_path)) == (None, [])
+        search(few, trials=1, epochs=1, learning_rate=1.0, on_rate=lambda *_: 1 / 0)
+
+
 def test_a_penalty_that_is_given_bounds_the_rate(few):
     tuning = search(few, trials=20, epochs=1, l2=360.0)  # of 36 samples: a rate of 0.1 is too much
     assert tuning.space["learning_rate"][1] == pytest.approx(0.09)

@@ -164,6 +164,7 @@ def tune(
             seed=seed,
             device=network.backend,
             study=file,
+            on_rate=watch.rate,
             on_start=watch.start,
             on_trial=watch.trial,
             on_epoch=watch.epoch,
@@ -187,6 +188,7 @@ def tune(
             "validation": len(validation_set),
             "study": file,
             "space": tuning.space,
+            "suggestion": tuning.suggestion,
             "trials": [asdict(tried) for tried in tuning.trials],
             "best": None if best is None else best.number,
             "train": command,
@@ -238,6 +240,7 @@ class _Watch:
     def __init__(self, notes: Notes, trials: int, epochs: int, interrupted: list[bool]) -> None:
         self._notes, self._trials, self._epochs = notes, trials, epochs
         self._interrupted, self._context = interrupted, notes.bar()
+        self._rated = False
 
     def __enter__(self) -> _Watch:
         self._bar = self._context.__enter__()
@@ -248,7 +251,20 @@ class _Watch:
     def __exit__(self, *error: Any) -> None:
         self._context.__exit__(*error)
 
+    def rate(self, rate: float, cost: float) -> bool:
+        if not self._rated:
+            self._say("rate     a network is trained at growing rates, to see where to search")
+        self._rated = True
+        if self._bar is not None:
+            note = f"η {rate:.2g}  cost {cost:.4g}"
+            self._bar.update(self._task, description="rate", note=note)
+        return bool(self._interrupted)
+
     def start(self, tuning: Tuning) -> None:
+        if tuning.suggestion is None and "learning_rate" in tuning.space:
+            self._say(
+                "rate     no rate lowers the cost by a tenth: the optimiser's default stands in"
+            )
         self._say(f"search   {_searched(tuning.space)}")
         if done := len(tuning.trials):
             self._say(f"study    {done} of {max(done, self._trials)} trials are done")
@@ -354,6 +370,8 @@ def _text(value: Any) -> str:
 
 def _interrupted(done: int, trials: int, file: str | None) -> str:
     said = f"interrupted after {done} of {trials} trials"
+    if not done:
+        return said
     if file is None:
         return f"{said}, which --study FILE would have kept"
     return f"{said}; the same command goes on with {file}"

@@ -38,6 +38,7 @@ def test_it_tells_of_each_trial_and_shows_the_best_and_leaves_nothing(tune):
     assert lines[0] == (
         "data     small.npz: 50 training and 13 validation samples of 16 numbers, 3 classes"
     )
+    assert lines[2] == "rate     a network is trained at growing rates, to see where to search"
     (search,) = [line for line in lines if line.startswith("search ")]
     bounds = r"hidden 30, 60, 100; batch 10, 20, 50; η [\d.]+ to [\d.]+; λ none or \S+ to [\d.]+"
     assert re.fullmatch(rf"search   {bounds}", search)
@@ -96,6 +97,7 @@ def test_its_json_is_what_the_library_finds(tune, data):
         assert ours == {name: getattr(theirs, name) for name in ours}
     assert (report["command"], report["device"]["name"]) == ("tune", "numpy")
     assert report["study"] is report["model"] is None
+    assert report["suggestion"] == tuning.suggestion
     assert tune("--seed", 2, "--l2", 0.1, "--json", "-q").err == ""
 
 
@@ -183,14 +185,51 @@ fastnn.tune = tune
     process = start("tune", "--data", data, *WATCHED, prepare=prepare)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, b"")
-    assert err.decode().splitlines()[-1] == (
-        "interrupted after 0 of 100000 trials, which --study FILE would have kept"
-    )
+    assert err.decode().splitlines()[-1] == "interrupted after 0 of 100000 trials"
+
+
+SLOW = """
+import time, fastnn.tuning as tuning
+real = tuning.range_test
+def range_test(*args, on_rate=None, **how):
+    def slowly(*seen):
+        ends = on_rate and on_rate(*seen)
+        time.sleep(1)
+        return ends
+    return real(*args, on_rate=slowly, **how)
+tuning.range_test = range_test
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_rates_are_tried(start, data, tmp_path, number):
+    process = start("tune", "--data", data, *WATCHED, "--study", "study.db", prepare=SLOW)
+    for line in process.stderr:
+        if line.startswith(b"rate "):
+            break
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (130, b"")
+    assert err.decode().splitlines() == ["interrupted after 0 of 100000 trials"]
+    assert os.listdir(tmp_path) == ["small.npz"]
+
+
+def test_it_says_where_no_rate_is_suggested(tune):
+    flags = ["--clip-norm", 1e-9, "--trials", 1]
+    result = tune(*flags, "--study", "study.db")
+    said = "rate     no rate lowers the cost by a tenth: the optimiser's default stands in"
+    shown = [line for line in result.err.splitlines() if line.startswith(("rate ", "search "))]
+    assert shown[1] == said
+    assert "η 0.05 to 2.5" in shown[2]
+    assert said in tune(*flags, "--study", "study.db").err
+    assert said not in tune(*flags, "--eta", 1).err
 
 
 def test_on_a_terminal_there_is_a_bar(on_terminal_of, data):
-    out, shown = on_terminal_of("tune", "--data", data, *map(str, QUICK))
+    slow = SLOW.replace("sleep(1)", "sleep(0.01)")
+    out, shown = on_terminal_of("tune", "--data", data, *map(str, QUICK), prepare=slow)
     assert "━" in shown
+    assert re.search(r"rate [^ ]*━[^ ]* η \S+  cost [\d.]+", shown)
     assert re.search(r"trial (1/5|\d, trained again) +(\x1b\[[\d;]*m)*━", shown)
     assert len(re.findall(r"trial \d/5   hidden", re.sub(r"\x1b\[[\d;]*m", "", shown))) == 5
     assert "\x1b" not in out
