@@ -9,7 +9,6 @@ best epoch.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -23,9 +22,10 @@ from numpy.typing import NDArray
 from fastnn import model_file
 from fastnn.checks import whole_number
 from fastnn.data import Dataset
-from fastnn.errors import ArgumentError, DataError, ModelError, OutputError, shown
+from fastnn.errors import ArgumentError, DataError, ModelError, OutputError
 from fastnn.history import Epoch, Score
 from fastnn.outputs import cannot_write, check_output, clear_remains, replace
+from fastnn.told import check_same, plain
 
 if TYPE_CHECKING:
     from fastnn.network import Network
@@ -313,20 +313,25 @@ class Checkpoint:
                 raise DataError(
                     f"the {name} set is not the one that the training in {self.folder} began with"
                 )
-        pairs = {
-            "sizes": (list(stored.sizes), list(network.sizes)),
-            "activations": (list(stored.activations), list(network.activations)),
-            "cost": (stored.cost, network.cost),
-            "init": (stored.init, network.init),
-            "dtype": (str(stored.backend.dtype), str(network.backend.dtype)),
+        names = [name for name in now if name not in {"sets", *FREE}]
+        check_same(
+            f"the training in {self.folder}",
+            {**_shape(stored), **{name: before.get(name) for name in names}},
+            {**_shape(network), **{name: now[name] for name in names}},
+        )
+
+
+def _shape(network: Network) -> dict[str, Any]:
+    """Return what must not change of a network between two parts of a training."""
+    return plain(
+        {
+            "sizes": network.sizes,
+            "activations": network.activations,
+            "cost": network.cost,
+            "init": network.init,
+            "dtype": str(network.backend.dtype),
         }
-        pairs |= {name: (before.get(name), now[name]) for name in now if name not in FREE}
-        for name, (was, given) in pairs.items():
-            if was != given:
-                raise ArgumentError(
-                    f"the training in {self.folder} began with {name.replace('_', ' ')} "
-                    f"{shown(was)}, and cannot go on with {shown(given)}"
-                )
+    )
 
 
 T = TypeVar("T")
@@ -393,11 +398,5 @@ def _state(network: Network, told: Mapping[str, Any], tensors: Mapping[str, Arra
 
 def _told(sets: Mapping[str, Dataset], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return all that a training is told, as it will be when it is read."""
-    told = {"sets": {key: (len(data), data.sha256) for key, data in sets.items()}, **settings}
-    plain: dict[str, Any] = json.loads(json.dumps(told, default=_plain))
-    return plain
-
-
-def _plain(value: Any) -> Any:
-    """Return what JSON has for a number of NumPy's or an object that it does not know."""
-    return value.item() if isinstance(value, np.generic) else repr(value)
+    samples = {key: (len(data), data.sha256) for key, data in sets.items()}
+    return plain({"sets": samples, **settings})

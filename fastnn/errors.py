@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections.abc import Collection
-from typing import Any
 
 __all__ = [
     "ArgumentError",
@@ -24,7 +23,6 @@ __all__ = [
     "OutputError",
     "did_you_mean",
     "known_name",
-    "shown",
 ]
 
 
@@ -91,14 +89,3 @@ def did_you_mean(kind: str, name: str, known: Collection[str]) -> str:
     near = difflib.get_close_matches(name.lower(), known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"unknown {kind} {reprlib.repr(name)}.{hint}  known: {', '.join(known)}"
-
-
-def shown(value: Any) -> str:
-    """Return a setting as it stands in a sentence."""
-    if isinstance(value, dict) and "name" in value:
-        rest = ", ".join(f"{key} {each}" for key, each in value.items() if key != "name")
-        return f"{value['name']} ({rest})"
-    if isinstance(value, list):
-        between = "," if any(isinstance(each, float) for each in value) else "-"
-        return between.join(map(str, value))
-    return "none" if value is None else str(value)

@@ -8,8 +8,6 @@ it is below what others had come to. The test set takes no part in it.
 
 from __future__ import annotations
 
-import inspect
-import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -22,13 +20,14 @@ from fastnn.checks import is_true, positive_number, whole_number
 from fastnn.data import Dataset
 from fastnn.descent import Descent
 from fastnn.dropout import layer_rates
-from fastnn.errors import ArgumentError, DataError, Diverged, known_name, shown
+from fastnn.errors import ArgumentError, DataError, Diverged, known_name
 from fastnn.history import Epoch, History, Progress
 from fastnn.network import Network
 from fastnn.range_test import range_test
 from fastnn.schedules import schedule_of
 from fastnn.scoring import LabelledSamples
 from fastnn.study import DIVERGED, Asked, Study
+from fastnn.told import check_same, plain
 from fastnn.training import train
 
 __all__ = ["MOST_TRIALS", "SEARCHED", "Tried", "Tuning", "tune"]
@@ -49,13 +48,8 @@ BELOW = 10  # what is drawn from the decade below the lowest λ stands for none
 NETWORK = ("activation", "output", "cost", "init", "dtype")
 DESCENT = tuple(each.name for each in fields(Descent))
 FREE = ("fused", "threads")  # which change the trials by rounding at the most
-# What else there is of a training, but for what a search sees to itself.
-TRAINING = {
-    name: each.default
-    for name, each in inspect.signature(train).parameters.items()
-    if name not in {"network", "train_set", "test", "validation", "epochs", "patience", "seed"}
-    and name not in {"checkpoint", "profile", "on_epoch", "on_call"}
-}
+# What a training may be told beside what a search sees to itself.
+TRAINING = {*SEARCHED[1:], *DESCENT, "schedule", "shuffle", *FREE}
 
 
 @dataclass(frozen=True)
@@ -293,8 +287,8 @@ def tune(
     study
         A file, of SQLite, that each trial is kept in. If it is there, the search goes on with it,
         and comes to the same trials as one that was not ended, on the same device; all but
-        ``trials``, ``device``, ``fused`` and ``threads`` must be as they were. Default None: they
-        are not kept.
+        ``trials``, ``device``, ``fused`` and ``threads`` must be as they were, and so must the
+        device's precision. Default None: they are not kept.
     on_rate
         As in :func:`fastnn.range_test`, of the one that the search begins with, unless the rate is
         given or the study has what it suggested. If it returns True the search ends, and begins no
@@ -357,22 +351,21 @@ def tune(
         suggestion = None
         if kept.about is not None:
             with kept.telling():
-                before, known = dict(kept.about["told"]), dict(kept.about["space"])
-                suggestion = kept.about["suggestion"]
-            _compare(kept.name, before, told)
+                before, suggestion = dict(kept.about["told"]), kept.about["suggestion"]
+                suggestion = None if suggestion is None else float(suggestion)
         elif "learning_rate" not in fixed:
             suggestion, ended = _suggestion(training, start, on_rate)
             if ended:
                 return Tuning({}, None, training)
         start.setdefault("learning_rate", suggestion or descent.optimiser.learning_rate)
+        space = _Space.of(len(learned), start, fixed, descent)
+        told["space"] = space.open
         if kept.about is not None:
-            space = _Space(known, start, fixed)
-        else:
-            space = _Space.of(len(learned), start, fixed, descent)
+            _compare(kept.name, before, told)
         with suppress(Diverged):  # which a trial may; what must be refused is refused here
             training(**start, on_call=lambda _: True)
         if kept.about is None:
-            kept.begin({"told": told, "space": space.open, "suggestion": suggestion})
+            kept.begin({"told": told, "suggestion": suggestion})
         with kept.telling():
             done = [space.tried(*each) for each in enumerate(kept.done(), 1)]
         tuning = Tuning(space.open, suggestion, training, done)
@@ -451,7 +444,7 @@ def _told(
 ) -> dict[str, Any]:
     """Return all that decides what the trials come to, as JSON has it."""
     network, settings = training.untrained(hidden), training.settings
-    schedule = schedule_of(settings.get("schedule", TRAINING["schedule"]))
+    schedule = schedule_of(settings.get("schedule", "constant"))
     told = {
         "training": [len(training.train_set), training.train_set.sha256],
         "validation": [len(training.validation), training.validation.sha256],
@@ -459,14 +452,17 @@ def _told(
         "cost": network.cost,
         "init": network.init,
         "dtype": str(network.backend.dtype),
-        **{name: each for name, each in {**TRAINING, **settings}.items() if name not in FREE},
+        "precision": network.backend.precision,
+        "epochs": settings["epochs"],
+        "patience": settings["patience"],
+        "seed": settings["seed"],
+        "shuffle": bool(settings.get("shuffle", True)),
         **descent.described(),
         "dropout": layer_rates(descent.dropout, len(hidden)),
         "schedule": {"name": schedule.name, **asdict(schedule)},
         **{name: fixed.get(name, "searched") for name in SEARCHED},
     }
-    known: dict[str, Any] = json.loads(json.dumps(told, default=repr))
-    return known
+    return plain(told)
 
 
 def _compare(path: str, before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -474,13 +470,7 @@ def _compare(path: str, before: dict[str, Any], now: dict[str, Any]) -> None:
     for name in ("training", "validation"):
         if before.get(name) != now[name]:
             raise DataError(f"the {name} set is not the one that the study in {path} began with")
-    for name in {**before, **now}:
-        was, given = before.get(name), now.get(name)
-        if was != given:
-            raise ArgumentError(
-                f"the study in {path} began with {name.replace('_', ' ')} {shown(was)}, "
-                f"and cannot go on with {shown(given)}"
-            )
+    check_same(f"the study in {path}", before, now)
 
 
 def _sizes(hidden: Any) -> tuple[int, ...]:

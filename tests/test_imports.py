@@ -20,7 +20,7 @@ HEAVY = """
 LAYERS = [
     ["fastnn.kernels"],
     ["fastnn.errors", "fastnn.cache", "fastnn.threads"],
-    ["fastnn.outputs"],
+    ["fastnn.outputs", "fastnn.told"],
     ["fastnn.study"],
     ["fastnn.checks"],
     ["fastnn.backends", "fastnn.backends.base"],

@@ -1,5 +1,7 @@
 """The search for hyper-parameters: what it tries, what it leaves early, and that it goes on."""
 
+import inspect
+import json
 import logging
 import os
 import signal
@@ -13,6 +15,7 @@ import pytest
 
 import fastnn
 from fastnn import ArgumentError, DataError, ModelError, OutputError, train, tune
+from fastnn.backends.numpy_cpu import NumpyBackend
 
 pytest.importorskip("optuna", reason="the extra 'tune' is not installed")
 
@@ -427,6 +430,13 @@ def test_a_study_goes_on_by_what_it_began_with(few, study, how, error, says):
     assert study.read_bytes() == before
 
 
+def test_a_study_of_another_space(few, study, monkeypatch):
+    """As of another version."""
+    monkeypatch.setattr("fastnn.tuning.HIGHEST_RATE", 6.0)
+    with pytest.raises(ArgumentError, match="began with space "):
+        search(few, study=study, trials=3, epochs=2)
+
+
 def test_a_study_of_a_setting_that_is_not_known_here(few, study):
     """As of a later version."""
     foreign(
@@ -447,6 +457,41 @@ def test_a_study_goes_on_with_its_data(few, study):
         search((other, judged), study=study, trials=3, epochs=2)
 
 
+def test_a_study_goes_on_with_its_precision(few, study):
+    class Rounding(NumpyBackend):
+        precision = "tf32"
+
+    with pytest.raises(ArgumentError, match="precision full, and cannot go on with tf32"):
+        search(few, study=study, trials=3, epochs=2, device=Rounding())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"batch_size": 20, "learning_rate": 0.5, "l1": 0.5},
+        {"hidden": [5], "class_weights": [1.0, 2.0], "clip_norm": 3.0, "seed": 4},
+    ],
+    ids=str,
+)
+def test_a_number_of_numpys_is_the_same_one(few, tmp_path, given):
+    search(few, study=tmp_path / "study.db", trials=1, epochs=2, **given)
+    same = {name: np.array(value)[()] for name, value in given.items()}
+    search(few, study=tmp_path / "study.db", trials=1, epochs=np.int64(2), **same)
+
+
+def test_a_study_knows_all_that_a_training_is_told(few, study):
+    """A new argument of train is either a setting, which a study compares, or a search's own."""
+    own = {"network", "train_set", "test", "validation", "epochs", "patience", "seed"}
+    own |= {"checkpoint", "profile", "on_epoch", "on_call"}
+    arguments = inspect.signature(train).parameters.keys()
+    assert {*own, *fastnn.tuning.TRAINING} == arguments
+    assert not own & fastnn.tuning.TRAINING
+    connection = sqlite3.connect(study)
+    ((about,),) = connection.execute("SELECT value_json FROM study_user_attributes").fetchall()
+    connection.close()
+    assert fastnn.tuning.TRAINING - json.loads(about)["told"].keys() == {"fused", "threads"}
+
+
 def test_a_study_goes_on_elsewhere(few, study):
     free = {
         "device": "numba",
@@ -455,6 +500,8 @@ def test_a_study_goes_on_elsewhere(few, study):
         "optimiser": "sgd",
         "l1": 0,
         "dropout": [0, 0],
+        "schedule": "constant",
+        "shuffle": True,
     }
     tuning = search(few, study=study, trials=3, epochs=2, **free)
     assert [tried.number for tried in tuning.trials] == [1, 2, 3]
@@ -583,6 +630,11 @@ def test_a_file_that_is_damaged_is_never_a_traceback(few, study):
         ("DELETE FROM study_user_attributes", "is damaged"),
         ("UPDATE alembic_version SET version_num = 'v9.9.9'", "of another version of Optuna"),
         ("DELETE FROM trial_params", "is damaged"),
+        (
+            """UPDATE study_user_attributes
+            SET value_json = json_set(value_json, '$.suggestion', 'fast')""",
+            "is damaged",
+        ),
         ("UPDATE trial_params SET distribution_json = '{}'", "is damaged"),
         ("DROP TABLE trials", "is damaged"),
     ],
