@@ -276,8 +276,8 @@ def tune(
         Each a :class:`fastnn.Dataset` or a pair (x, class numbers), such as both parts of
         ``train_set.split(0.2)``. Give no test set: what was chosen by it cannot be judged by it.
     trials
-        How many in all, those that the study has included. Pruned and diverged ones count. Default
-        20.
+        How many in all: pruned and diverged ones count, and so do those that the study has from
+        before. Default 20.
     epochs, patience
         Of a trial, at the most, and without a better accuracy in validation. Default 30 and 10.
     seed
@@ -302,7 +302,8 @@ def tune(
         trial does not count, and a search that goes on begins it anew.
     settings
         ``hidden``, a list of sizes, ``batch_size``, ``learning_rate`` or ``l2``, which is then not
-        searched for; and what else :class:`fastnn.Network` and :func:`fastnn.train` take.
+        searched for but the same in all trials; and what else :class:`fastnn.Network` and
+        :func:`fastnn.train` take.
 
     Returns
     -------

@@ -50,20 +50,27 @@ SHOWN = 5  # of the finished trials, the best
 @click.command()
 @data_option
 @validation_option
-@option("--trials", type=click.IntRange(1, MOST_TRIALS), default=20, help="Those done included.")
+@option(
+    "--trials",
+    type=click.IntRange(1, MOST_TRIALS),
+    default=20,
+    help="How many in all, with those that --study has from before.",
+)
 @click.option(
     "--study",
     "file",
     metavar="FILE",
     type=click.Path(),
-    help="Keep the trials there, in SQLite; go on with those that are.",
+    help="Keep the trials in this SQLite file; if it is there, go on with its trials.",
 )
-@option("--epochs", type=click.IntRange(1, MOST_EPOCHS), default=30, help="Of a trial, at most.")
+@option(
+    "--epochs", type=click.IntRange(1, MOST_EPOCHS), default=30, help="End a trial after so many."
+)
 @option(
     "--patience",
     type=click.IntRange(1, MOST_EPOCHS),
     default=10,
-    help="End a trial after so many epochs without a better validation accuracy.",
+    help="End a trial after so many epochs in a row without a better validation accuracy.",
 )
 @shape_options
 @batch_size_option
@@ -71,7 +78,7 @@ SHOWN = 5  # of the finished trials, the best
 @descent_options
 @option("--seed", type=click.IntRange(min=0), default=0, help="Of all that is drawn.")
 @step_options
-@click.option("--save", "path", type=click.Path(), help="The model file for the best network.")
+@click.option("--save", "path", type=click.Path(), help="Save the best network in this model file.")
 @json_option
 @quiet_option
 def tune(
@@ -107,9 +114,10 @@ def tune(
 ) -> int:
     """Search for the settings that do best in validation, and show how to train with them.
 
-    By trial: the rate, the penalty l2, the size of the mini-batches, and 30, 60 or 100 hidden
-    units. Those of these options that are given are not searched for. The test set is asked once,
-    about the best.
+    Trains a network a trial, with another --learning-rate, --l2, --batch-size and --hidden (one
+    layer of 30, 60 or 100 units) each time. Those of these four that you give are not searched for;
+    they and the other options are the same in all trials. The test set is asked once, about the
+    best.
     """
     from fastnn import evaluate
     from fastnn import tune as search
