@@ -128,7 +128,7 @@ def replace(path: Path, content: bytes) -> None:
 
 def clear_remains(path: Path) -> None:
     """Remove what processes left beside a file that were killed while they replaced it."""
-    for left in path.parent.glob(f"{glob.escape(beside(path))}*.tmp"):
+    for left in path.parent.glob(f"{glob.escape(beside(path))}{'[0-9a-f]' * 16}.tmp"):
         with suppress(OSError):
             left.unlink()
 

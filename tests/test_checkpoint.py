@@ -31,6 +31,7 @@ from fastnn import (
 )
 from fastnn.backends.numpy_cpu import NumpyBackend
 from fastnn.model_file import read
+from fastnn.outputs import clear_remains
 from fastnn.testing import StrictBackend
 
 OPTIONS = {
@@ -510,11 +511,21 @@ def test_room_for_the_state_and_not_for_the_best_model(tmp_path, monkeypatch):
 
 
 def test_what_a_killed_process_left_is_cleared_away(folder):
-    shutil.copy(folder / "last.safetensors", folder / ".fastnn-last.safetensors-0123.tmp")
-    (folder / ".fastnn-best.safetensors-4567.tmp").write_bytes(b"half")
+    left = folder / ".fastnn-last.safetensors-0123456789abcdef.tmp"
+    shutil.copy(folder / "last.safetensors", left)
+    (folder / ".fastnn-best.safetensors-fedcba9876543210.tmp").write_bytes(b"half")
     (folder / "best.safetensors").unlink()  # it was killed between the two
     run(Checkpoint(folder, resume=True), to=2, optimiser="adam")
     assert sorted(os.listdir(folder)) == ["best.safetensors", "last.safetensors"]
+
+
+def test_what_is_being_written_for_a_file_of_a_longer_name_is_not(tmp_path):
+    left = tmp_path / f".fastnn-a-{16 * 'f'}.tmp"
+    others = tmp_path / f".fastnn-a-b-{16 * 'f'}.tmp"
+    for path in (left, others):
+        path.write_bytes(b"")
+    clear_remains(tmp_path / "a")
+    assert (left.exists(), others.exists()) == (False, True)
 
 
 def test_it_is_for_any_device(folder):

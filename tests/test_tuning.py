@@ -130,7 +130,9 @@ def test_one_that_is_killed_comes_to_the_same_trials(sets, straight, tmp_path):
         ran = subprocess.run([sys.executable, "-c", KILLED, path, str(epochs)], check=False)
         assert ran.returncode == -9
     assert "RUNNING" in states_in(path)  # the one that was under way
-    (tmp_path / ".fastnn-study.db-0.tmp").touch()  # as it is left in the middle of the writing
+    (
+        tmp_path / ".fastnn-study.db-0123456789abcdef.tmp"
+    ).touch()  # as it is left in the middle of the writing
     assert search(sets, study=path).trials == straight[0].trials
     assert "RUNNING" not in states_in(path)
     assert os.listdir(tmp_path) == ["study.db"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 from click.core import ParameterSource
 
 from fastnn.checks import MOST_EPOCHS
@@ -220,9 +222,15 @@ def tune(
             f"all {len(tuning.trials)} trials diverged: weights or costs grew beyond all numbers. "
             "`fastnn lr-find` shows at which rates"
         )
+    commonest = np.bincount(validation_set.labels).max() / len(validation_set)
+    if (best.validation_accuracy or 0) <= commonest:
+        notes.say(
+            f"note     nothing is learned: the commonest class alone is {percent(commonest)}; "
+            "try another --init\n         or --activation, or give a --learning-rate"
+        )
     again = history.epochs[(history.best_epoch or 1) - 1].validation_accuracy
     if again is not None and again != best.validation_accuracy:
-        notes.say(f"note: trained again, on {network.backend.spec}, it came to {percent(again)}")
+        notes.say(f"note     trained again, on {network.backend.spec}, it came to {percent(again)}")
     return 0
 
 
@@ -283,7 +291,7 @@ class _Watch:
             self._bar.update(self._task, description=name, completed=0, note="")
 
     def trial(self, tried: Tried) -> None:
-        self._say(f"{self._name(tried.number)}   {_settings(tried)}   {_result(tried)}")
+        self._say(f"{self._name(tried.number)}  {_settings(tried)}  {_result(tried)}")
         self.begin(self._name(tried.number + 1))
 
     def epoch(self, epoch: Epoch) -> bool:
@@ -325,7 +333,7 @@ def _searched(space: dict[str, list[Any]]) -> str:
 def _settings(tried: Tried) -> str:
     hidden = ",".join(map(str, tried.hidden)) or "none"
     batch = "full" if tried.batch_size is None else tried.batch_size
-    return f"hidden {hidden:<4} batch {batch:<4} η {tried.learning_rate:<8g} λ {tried.l2:<8g}"
+    return f"hidden {hidden:<3}  batch {batch:<4}  η {tried.learning_rate:<7g}  λ {tried.l2:<7g}"
 
 
 def _result(tried: Tried) -> str:
@@ -333,8 +341,8 @@ def _result(tried: Tried) -> str:
         return f"diverged in epoch {tried.epochs + 1}"
     accuracy = percent(tried.validation_accuracy)
     if tried.state == "pruned":
-        return f"{accuracy}, pruned after epoch {tried.epochs}"
-    return f"{accuracy} in epoch {tried.best_epoch} of {tried.epochs}"
+        return f"{accuracy}, pruned at {tried.epochs}"
+    return f"{accuracy}, epoch {tried.best_epoch}/{tried.epochs}"
 
 
 def _show(tuning: Tuning, best: Tried) -> None:
@@ -343,9 +351,16 @@ def _show(tuning: Tuning, best: Tried) -> None:
     ranked = sorted(finished, key=lambda tried: -(tried.validation_accuracy or 0.0))
     assert ranked[0] == best
     width = len(str(len(tuning.trials)))
-    click.echo(f"finished {len(finished)} of {len(tuning.trials)} trials; the best:")
+    click.echo(f"{_counts(tuning)}; the best:")
     for tried in ranked[:SHOWN]:
-        click.echo(f"trial {tried.number:>{width}}   {_settings(tried)}   {_result(tried)}")
+        click.echo(f"trial {tried.number:>{width}}  {_settings(tried)}  {_result(tried)}")
+
+
+def _counts(tuning: Tuning) -> str:
+    """3 trials: 2 finished, 1 pruned."""
+    ends = Counter(tried.state for tried in tuning.trials)
+    words = [f"{ends[end]} {end}" for end in ("finished", "pruned", "diverged") if ends[end]]
+    return f"{len(tuning.trials)} trials: {', '.join(words)}"
 
 
 def _command(best: Tried, device: str, own: bool) -> list[str]:

@@ -47,7 +47,8 @@ def test_it_tells_of_each_trial_and_shows_the_best_and_leaves_nothing(tune):
     assert all(len(line) <= 100 for line in [*lines, *trials])
     head, *rows = result.out.splitlines()
     finished = [line for line in trials if "pruned" not in line]
-    assert head == f"finished {len(finished)} of 5 trials; the best:"
+    pruned = f", {5 - len(finished)} pruned" if len(finished) < 5 else ""
+    assert head == f"5 trials: {len(finished)} finished{pruned}; the best:"
     accuracies = [percents(row)[0] for row in rows[: len(finished)]]
     assert accuracies == sorted((percents(line)[0] for line in finished), reverse=True)
     assert rows[len(finished)].startswith("fastnn train --data small.npz --validation 0.2 ")
@@ -136,7 +137,16 @@ def test_where_the_best_comes_to_something_else_it_is_said(tune, tmp_path):
     connection.commit()
     connection.close()
     last = tune("--study", "study.db").err.splitlines()[-1]
-    assert re.fullmatch(r"note: trained again, on numpy, it came to [\d.]+ %", last)
+    assert re.fullmatch(r"note     trained again, on numpy, it came to [\d.]+ %", last)
+
+
+@pytest.mark.parametrize("flags", ["--eta 0.5 --epochs 40", "--hidden 3,3,3,3 --eta 1e-9"])
+def test_where_nothing_is_learned_it_is_said(tune, flags):
+    result = tune(*flags.split())
+    said = re.findall(r"nothing is learned: the commonest class alone is (.*) %;", result.err)
+    best = percents(result.out)[0]
+    assert said == (["46.15"] if best <= 46.15 else [])
+    assert bool(said) == ("1e-9" in flags)
 
 
 def test_where_all_trials_diverge(tune):
@@ -231,7 +241,7 @@ def test_on_a_terminal_there_is_a_bar(on_terminal_of, data):
     assert "━" in shown
     assert re.search(r"rate [^ ]*━[^ ]* η \S+  cost [\d.]+", shown)
     assert re.search(r"trial (1/5|\d, trained again) +(\x1b\[[\d;]*m)*━", shown)
-    assert len(re.findall(r"trial \d/5   hidden", re.sub(r"\x1b\[[\d;]*m", "", shown))) == 5
+    assert len(re.findall(r"trial \d/5  hidden", re.sub(r"\x1b\[[\d;]*m", "", shown))) == 5
     assert "\x1b" not in out
 
 
