@@ -14,7 +14,7 @@ __all__ = ["Blueprint", "descent_of"]
 
 
 class Blueprint:
-    """A network as the options have it. What can be refused before there are data is refused."""
+    """A network as the shape_options have it. What can be refused before the data is refused."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ def _list(dropout: float | list[float]) -> list[float]:
 
 
 def descent_of(
-    name: str,
+    optimiser: str,
     momentum: float,
     nesterov: bool,
     l1: float,
@@ -87,19 +87,19 @@ def descent_of(
     class_weights: str | tuple[float, ...] | None,
     hidden: list[int],
 ) -> dict[str, Any]:
-    """Return what :func:`fastnn.train` takes of these."""
+    """Return what :func:`fastnn.train` takes of the descent_options, by the hidden layers."""
     from fastnn.checks import number_between, positive_number
     from fastnn.dropout import layer_rates
     from fastnn.errors import ArgumentError
     from fastnn.optimisers import SGD, optimiser_of
 
-    optimiser = optimiser_of(name)
-    if name == SGD.name:
-        optimiser = SGD(momentum, nesterov)
+    rule = optimiser_of(optimiser)
+    if optimiser == SGD.name:
+        rule = SGD(momentum, nesterov)
     elif momentum or nesterov:
-        raise ArgumentError(f"--momentum and --nesterov are of sgd; {name} has its own")
+        raise ArgumentError(f"--momentum and --nesterov are of sgd; {optimiser} has its own")
     return {
-        "optimiser": optimiser,
+        "optimiser": rule,
         "l1": number_between("--l1", l1, 0),
         "l2": number_between("--l2", l2, 0),
         "clip_norm": None if clip_norm is None else positive_number("--clip-norm", clip_norm),

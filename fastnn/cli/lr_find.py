@@ -38,22 +38,9 @@ WIDTH = 50  # columns of the longest bar
 @quiet_option
 def lr_find(
     source: str | None,
-    device: str,
-    precision: str,
-    hidden: list[int],
-    activation: str | list[str],
-    output: str,
-    cost: str,
-    init: str,
+    shape: dict[str, Any],
     batch_size: int | None,
-    optimiser: str,
-    momentum: float,
-    nesterov: bool,
-    l1: float,
-    l2: float,
-    clip_norm: float | None,
-    dropout: float | list[float],
-    class_weights: str | tuple[float, ...] | None,
+    descends: dict[str, Any],
     seed: int,
     fused: bool,
     threads: int | None,
@@ -71,17 +58,15 @@ def lr_find(
     from fastnn.outputs import check_output
 
     notes = Notes(quiet)
-    blueprint = Blueprint(device, precision, hidden, activation, output, cost, init, seed)
-    descent = descent_of(
-        optimiser, momentum, nesterov, l1, l2, clip_norm, dropout, class_weights, hidden
-    )
+    blueprint = Blueprint(**shape, seed=seed)
+    descent = descent_of(**descends, hidden=shape["hidden"])
     target = None
     if plot is not None:
         target = check_output(plot, "a picture of ours", drawing.is_picture)
     datasets = load_data(source if source is not None else "digits", notes)
     network, own, _ = blueprint.network(datasets, datasets.train, batch_size, descent)
-    shape = "-".join(map(str, network.sizes))
-    notes.say(f"{shape} on {datasets.name}, {network.backend.spec}: the cost at growing rates")
+    sizes = "-".join(map(str, network.sizes))
+    notes.say(f"{sizes} on {datasets.name}, {network.backend.spec}: the cost at growing rates")
     test = range_test(
         network,
         datasets.train,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import click
@@ -172,8 +172,25 @@ def _together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return decorate
 
 
+def _as_one(name: str, *options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return the decorator that gives a command all of them, and their values as one argument."""
+
+    def decorate(command: Callable[..., int]) -> Any:
+        @wraps(command)
+        def gathering(**values: Any) -> int:
+            return command(**{name: {each: values.pop(each) for each in names}}, **values)
+
+        before = len(getattr(command, "__click_params__", ()))
+        decorated = _together(*options)(gathering)
+        names = [param.name for param in decorated.__click_params__[before:]]
+        return decorated
+
+    return decorate
+
+
 # What a network is and where it is, what descends its cost, and by which step: see cli.building.
-shape_options = _together(
+shape_options = _as_one(
+    "shape",
     device_option,
     option("--precision", default="full", help="Of products: full, or tf32 on GPUs that have it."),
     hidden_option,
@@ -191,7 +208,8 @@ shape_options = _together(
     ),
     option("--init", default="scaled", help="scaled, normal, glorot or he."),
 )
-descent_options = _together(
+descent_options = _as_one(
+    "descends",
     option("--optimiser", default="sgd", help="sgd, adam or adamw."),
     option("--momentum", type=float, default=0.0, help="Of sgd: 0 to below 1, such as 0.9."),
     option("--nesterov", is_flag=True, help="Let the momentum look ahead."),

@@ -124,24 +124,11 @@ FORMS = (
 def train(
     source: str | None,
     validation: int | float | None,
-    device: str,
-    precision: str,
-    hidden: list[int],
-    activation: str | list[str],
-    output: str,
-    cost: str,
-    init: str,
+    shape: dict[str, Any],
     epochs: int,
     batch_size: int | None,
     learning_rate: float | None,
-    optimiser: str,
-    momentum: float,
-    nesterov: bool,
-    l1: float,
-    l2: float,
-    clip_norm: float | None,
-    dropout: float | list[float],
-    class_weights: str | tuple[float, ...] | None,
+    descends: dict[str, Any],
     schedule: str,
     warm_up: int,
     patience: int | None,
@@ -180,10 +167,8 @@ def train(
         )
     source = source if source is not None else "digits"
     # What can be refused is refused before the work.
-    blueprint = Blueprint(device, precision, hidden, activation, output, cost, init, seed)
-    descent = descent_of(
-        optimiser, momentum, nesterov, l1, l2, clip_norm, dropout, class_weights, hidden
-    )
+    blueprint = Blueprint(**shape, seed=seed)
+    descent = descent_of(**descends, hidden=shape["hidden"])
     rates = replace(schedule_of(schedule), warm_up=warm_up)
     check_validated(rates, patience, validation is not None)
     path = path if path is not None else _default_path(source)
@@ -215,7 +200,7 @@ def train(
     train_set, validation_set = datasets.train, None
     if validation is not None:
         train_set, validation_set = train_set.split(validation)
-    weights = _weights(train_set, class_weights)
+    weights = _weights(train_set, descent["class_weights"])
     network, own, why = blueprint.network(datasets, train_set, batch_size, descent)
     settings: dict[str, Any] = {
         "epochs": epochs,

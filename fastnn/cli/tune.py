@@ -90,23 +90,10 @@ def tune(
     file: str | None,
     epochs: int,
     patience: int,
-    device: str,
-    precision: str,
-    hidden: list[int],
-    activation: str | list[str],
-    output: str,
-    cost: str,
-    init: str,
+    shape: dict[str, Any],
     batch_size: int | None,
     learning_rate: float | None,
-    optimiser: str,
-    momentum: float,
-    nesterov: bool,
-    l1: float,
-    l2: float,
-    clip_norm: float | None,
-    dropout: float | list[float],
-    class_weights: str | tuple[float, ...] | None,
+    descends: dict[str, Any],
     seed: int,
     fused: bool,
     threads: int | None,
@@ -128,10 +115,8 @@ def tune(
 
     notes = Notes(quiet)
     # What can be refused is refused before the work.
-    blueprint = Blueprint(device, precision, hidden, activation, output, cost, init, seed)
-    descent = descent_of(
-        optimiser, momentum, nesterov, l1, l2, clip_norm, dropout, class_weights, hidden
-    )
+    blueprint = Blueprint(**shape, seed=seed)
+    descent = descent_of(**descends, hidden=shape["hidden"])
     check_distinct(("--save", path), ("--study", file))
     if path is not None:
         check_writable(path)
@@ -141,12 +126,8 @@ def tune(
     train_set, validation_set = datasets.train.split(validation)
     network, own, why = blueprint.network(datasets, train_set, batch_size, descent)
     settings = {
-        "activation": activation,
-        "output": output,
-        "cost": cost,
-        "init": init,
+        **{name: shape[name] for name in ("hidden", "activation", "output", "cost", "init")},
         **descent,
-        "hidden": hidden,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "fused": fused and own,
