@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from time import perf_counter
 from typing import Any
 
@@ -82,19 +83,25 @@ class Trial:
 
         What a call of many mini-batches costs once, such as bringing the weights into a layout of
         the step's own, a training has seldom: it is left out, by comparing such calls with calls of
-        one. Of two timings the shorter counts, since what else the machine does only adds to them.
+        one. The shortest of some timings counts, since what else the machine does only adds to
+        them; they take turns, so that it does not to all of a kind.
 
         Parameters
         ----------
         at_least
             Seconds of timing, about.
         """
-        most = max(1, self.plan.n // self.plan.batch_size)
+        most, half = max(1, self.plan.n // self.plan.batch_size), at_least / 2
         by_call = self.step.stride > 1 and most > 1
-        one = min(self._timed(1, 1) for _ in range(2))
-        many = min(most, max(3 if by_call else 1, int(at_least / 2 / one)))
-        calls = max(1, round(at_least / 2 / (many * one)))
-        took = min(self._timed(many, calls) for _ in range(2)) / calls
+        one = self._timed(1, 1)
+        if one > half / 2 and not by_call:
+            return min(one, self._timed(1, 1), self._timed(1, 1))
+        many = min(most, max(3 if by_call else 1, int(half / one)))
+        calls = max(1, round(half / (many * one)))
+        took = math.inf
+        for _ in range(2):
+            one = min(one, self._timed(1, 1))
+            took = min(took, self._timed(many, calls) / calls)
         if by_call:
             return max(took - one, 0) / (many - 1) or took / many
         return min(took / many, one)
