@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -19,7 +19,17 @@ from fastnn.checks import number_between
 from fastnn.errors import ArgumentError, known_name
 from fastnn.kernels import reference
 
-__all__ = ["OPTIMISERS", "SGD", "Adam", "AdamW", "Optimiser", "Update", "optimiser_of"]
+__all__ = ["OPTIMISERS", "SGD", "Adam", "AdamW", "Optimiser", "Turn", "Update", "optimiser_of"]
+
+
+class Turn(NamedTuple):
+    """What an update goes by in one mini-batch."""
+
+    rate: float  # η
+    taken: int  # mini-batches so far, this one among them
+    l1: float  # λ₁/n and λ₂/n; 0 for biases
+    l2: float
+    shrink: float  # what w is multiplied by beside the update; 1 for biases
 
 
 @dataclass(frozen=True)
@@ -62,11 +72,7 @@ class SGD:
         w: Array,
         gradient: Array,
         kept: Sequence[Array],
-        rate: float,
-        taken: int,
-        l1: float,
-        l2: float,
-        shrink: float,
+        by: Turn,
     ) -> None:
         """Change w by its gradient, and the buffers that are kept for it.
 
@@ -76,18 +82,12 @@ class SGD:
             The device of the arrays, which all have w's shape.
         w, gradient, kept
             Weights or biases, ∂C₀/∂w, and as many more as :attr:`buffers`, zeros at first.
-        rate
-            η.
-        taken
-            Mini-batches so far, this one among them.
-        l1, l2
-            λ₁/n and λ₂/n; 0 for biases.
-        shrink
-            What w is multiplied by beside the update; 1 for biases.
+        by
+            The numbers of this mini-batch.
         """
         (velocity,) = kept
-        by = reference.Momentum(rate, self.momentum, self.nesterov, l1, l2, shrink)
-        backend.momentum(w, velocity, gradient, by)
+        how = reference.Momentum(by.rate, self.momentum, self.nesterov, by.l1, by.l2, by.shrink)
+        backend.momentum(w, velocity, gradient, how)
 
 
 @dataclass(frozen=True)
@@ -131,17 +131,14 @@ class Adam:
         w: Array,
         gradient: Array,
         kept: Sequence[Array],
-        rate: float,
-        taken: int,
-        l1: float,
-        l2: float,
-        shrink: float,
+        by: Turn,
     ) -> None:
         """See :meth:`SGD.update`."""
         mean, square = kept
         betas = self.beta1, self.beta2
-        by = reference.Adam(rate, *betas, self.epsilon, taken, l1, l2, shrink)
-        backend.adam(w, mean, square, gradient, by)
+        penalties = by.l1, by.l2, by.shrink
+        how = reference.Adam(by.rate, *betas, self.epsilon, by.taken, *penalties)
+        backend.adam(w, mean, square, gradient, how)
 
 
 @dataclass(frozen=True)
@@ -251,4 +248,5 @@ class Update:
         for number, (w, gradient, kept) in enumerate(self._pieces):
             # Weights and biases in turn; of these nothing is penalised.
             penalties = (0.0, 0.0, 1.0) if number % 2 else (self.l1, self.l2, shrink)
-            self.optimiser.update(self._backend, w, gradient, kept, rate, self.taken, *penalties)
+            by = Turn(rate, self.taken, *penalties)
+            self.optimiser.update(self._backend, w, gradient, kept, by)

@@ -7,7 +7,7 @@ import fastnn
 from fastnn import SGD, Adam, AdamW, ArgumentError, Network, train
 from fastnn.backends.numpy_cpu import NumpyBackend
 from fastnn.backprop import BackpropStep
-from fastnn.optimisers import OPTIMISERS, Update, optimiser_of
+from fastnn.optimisers import OPTIMISERS, Turn, Update, optimiser_of
 from fastnn.testing import StrictBackend
 from fastnn.testing.comparing import plan_for
 
@@ -53,7 +53,7 @@ def stepped(optimiser, decay=0.0):
     for taken, gradient in enumerate(GRADIENTS, start=1):
         within = decay - beside
         how = RATE, taken, 0.0, within, 1 - RATE * beside
-        optimiser.update(backend, w, np.array(gradient), kept, *how)
+        optimiser.update(backend, w, np.array(gradient), kept, Turn(*how))
         courses.append(w.copy())
     return courses
 
@@ -114,7 +114,8 @@ def test_nesterov_looks_ahead():
     velocity, v = [np.zeros(2)], np.zeros(2)
     backend, optimiser = NumpyBackend(dtype="float64"), SGD(mu, nesterov=True)
     for _ in range(6):
-        optimiser.update(backend, ahead, curvature * ahead, velocity, RATE, 1, 0.0, 0.0, 1.0)
+        by = Turn(RATE, 1, 0.0, 0.0, 1.0)
+        optimiser.update(backend, ahead, curvature * ahead, velocity, by)
         v = mu * v - RATE * curvature * (behind + mu * v)
         behind = behind + v
         np.testing.assert_allclose(ahead, behind + mu * v, rtol=1e-13)
