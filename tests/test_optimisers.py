@@ -9,7 +9,7 @@ from fastnn.backends.numpy_cpu import NumpyBackend
 from fastnn.backprop import BackpropStep
 from fastnn.optimisers import OPTIMISERS, Turn, Update, optimiser_of
 from fastnn.testing import StrictBackend
-from fastnn.testing.comparing import plan_for
+from fastnn.testing.plans import plan_for
 
 START = [0.5, -1.5, 2.0, 0.0]
 GRADIENTS = [

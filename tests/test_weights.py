@@ -8,7 +8,7 @@ import fastnn
 from fastnn import SGD, ArgumentError, DataError, Dataset, Network, choosing, range_test, train
 from fastnn.inspecting import sensitivity
 from fastnn.testing import StrictBackend
-from fastnn.testing.comparing import plan_for
+from fastnn.testing.plans import plan_for
 
 SHAPES = [
     {"cost": "quadratic"},

@@ -15,14 +15,11 @@ from numpy.typing import NDArray
 from fastnn.backends.base import Backend, Layer, Plan, Step
 from fastnn.backends.numpy_cpu import NumpyBackend
 from fastnn.comparing import rounding
-from fastnn.data import Dataset
-from fastnn.descent import Descent
 from fastnn.dropout import Dropout
 from fastnn.kernels import reference
 from fastnn.kernels.reference import Dropped
 from fastnn.network import Network
 from fastnn.optimisers import Optimiser, Update
-from fastnn.scoring import Scorer, fitting
 
 Array = NDArray[Any]
 
@@ -67,12 +64,6 @@ def assert_close(got: Array, expected: Array, backend: Backend, k: int, what: st
     assert np.isfinite(got).all(), f"{what} is not finite"
     tolerance = rounding(k, backend.dtype) * np.abs(expected).max()
     np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance, err_msg=what)
-
-
-def plan_for(network: Network, data: Dataset, batch_size: int, **descent: Any) -> Plan:
-    """Return what a step needs to train a network on a set; the rest is as in :class:`Descent`."""
-    training = Scorer(network, fitting(network, "training", data))
-    return Descent(**descent).plan(network, training, batch_size)
 
 
 def assert_descends(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn.testing.comparing import plan_for
+from fastnn.testing.plans import plan_for
 from fastnn.threads import using
 from fastnn.training import epoch_order
 

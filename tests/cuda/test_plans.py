@@ -20,7 +20,7 @@ from fastnn.backends.cuda_gpu import Limits
 from fastnn.backends.cuda_graph import _MANY, GraphStep
 from fastnn.backends.cuda_resident import Kind, fit, tilings
 from fastnn.errors import ArgumentError, DeviceError
-from fastnn.testing import comparing
+from fastnn.testing import plans
 
 # Shared memory that a block may have at the most, in KB, by compute capability.
 GPUS = {(7, 5): 64, (8, 0): 163, (8, 6): 99, (8, 9): 99, (9, 0): 227, (10, 0): 227, (12, 0): 99}
@@ -317,7 +317,7 @@ def test_which_updates_a_step_has():
         ([784, 30, 10], {"optimiser": SGD(0.9)}, "graph: not resident, since all but the first la"),
     ):
         network = Network(sizes, device=on(limits=limits((8, 6))))
-        plan = comparing.plan_for(network, DATA if sizes[0] == 12 else IMAGES, 10, **how)
+        plan = plans.plan_for(network, DATA if sizes[0] == 12 else IMAGES, 10, **how)
         said = network.backend.explain(plan)
         assert re.match(begins, said), said
     assert re.search("weights and some of their velocities takes 136 KB of shared memory", said)
