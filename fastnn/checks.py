@@ -118,12 +118,12 @@ def layer_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
     return checked
 
 
-def number_arrays(what: str, arrays: Sequence[ArrayLike]) -> list[NDArray[np.float64]]:
-    """Return the arrays in float64, or raise an ArgumentError if they are not of real numbers."""
+def number_arrays(what: str, arrays: Sequence[ArrayLike]) -> list[NDArray[Any]]:
+    """Return them as arrays, or raise an ArgumentError if they are not of real numbers."""
     try:
         numbers = [np.asarray(array) for array in arrays]
     except (TypeError, ValueError) as error:  # not iterable, or rows of different lengths
         raise ArgumentError(f"{what} must be a list of arrays of numbers: {error}") from None
     if any(array.dtype.kind not in "iuf" for array in numbers):
         raise ArgumentError(f"{what} must be a list of arrays of numbers, real ones")
-    return [array.astype(np.float64) for array in numbers]
+    return numbers

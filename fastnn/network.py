@@ -251,7 +251,8 @@ class Network:
             "output": self.output,
             "cost": self.cost,
         }
-        return self.weights, self.biases, description, self.init, self.trained_on
+        parameters = self._parameters()
+        return parameters[::2], parameters[1::2], description, self.init, self.trained_on
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to a file that :meth:`load` reads; see :mod:`fastnn.model_file`.
