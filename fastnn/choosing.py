@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter, process_time, sleep
 from typing import Any, NamedTuple
@@ -21,16 +22,20 @@ from fastnn.data import Dataset
 from fastnn.errors import DeviceError
 from fastnn.network import Network
 from fastnn.threads import processors
-from fastnn.trial import Trial
+from fastnn.trial import Stopwatch, Trial
 
 __all__ = ["Choice", "choose"]
 
-# Seconds of timing a step, about; and mini-batches of the data that are enough for that.
-SECONDS, MINI_BATCHES = 0.02, 64
+# Seconds for which a step is timed in a turn, about; and samples that are enough for that, but for
+# large mini-batches, of which so many are.
+A_TURN, SAMPLES, MINI_BATCHES = 0.01, 16_384, 4
 # BLAS's threads look out for more work for a while after they have had some, and would take a
 # processor from a device with threads of its own: so long they are waited for at the most, with a
-# look at them so often, in seconds.
-REST, LOOK = 0.15, 0.005
+# look at them so often, in seconds. What another thread works, the system counts every 4 ms.
+REST, LOOK = 0.15, 0.011
+# Devices that are no farther apart than this, in parts of the faster's rate, chance may put in any
+# order: the first of AUTO among them is taken, the same one each time.
+TIE = 0.1
 # What bears on speed, of all that is installed.
 PACKAGES = ("cupy-cuda12x", "cupy-cuda13x", "fastnn-mlp", "numba", "numpy", "scipy")
 
@@ -105,19 +110,19 @@ def choose(
     )
     rates, failed = _kept(path), dict[str, str]()
     if rates is None:
-        rates = {}
-        few = slice(min(MINI_BATCHES * batch_size, len(train_set)))
+        few = slice(min(max(SAMPLES, MINI_BATCHES * batch_size), len(train_set)))
         weights = np.ones(few.stop) if weighted else None
         some = Dataset(train_set.x[few], train_set.labels[few], weights)
-        begun = Network(sizes, **network, device="numpy")
-        for name in [name for name, reason in away.items() if reason is None]:
-            _rest()
-            try:
-                with anothers_code(name):
-                    tried = begun.to(device(name))
-                    rates[name] = _measured(tried, some, batch_size, descent)
-            except DeviceError as error:
-                failed[name] = str(error)
+
+        def tried(name: str) -> dict[str, Trial]:
+            begun = Network(sizes, **network, device=device(name))
+            own = Trial(begun, some, batch_size, **descent)
+            if own.step.name == "plain":
+                return {"own": own}
+            return {"own": own, "plain": Trial(begun, some, batch_size, fused=False, **descent)}
+
+        names = [name for name, reason in away.items() if reason is None]
+        rates, failed = _measured(names, tried)
         if rates and not failed:
             with suppress(OSError):
                 write_whole(path, json.dumps(rates).encode())
@@ -125,14 +130,16 @@ def choose(
     if not rates:
         lines = [f"{name}: {reason}" for name, reason in absent.items()]
         raise DeviceError("no device can be used here.\n  " + "\n  ".join(lines))
-    best, *others = sorted(rates, key=lambda name: max(rates[name].values()), reverse=True)
+    fastest = {name: max(by_step.values()) for name, by_step in rates.items()}
+    first, *_ = by_rate = sorted(fastest, key=fastest.__getitem__, reverse=True)
+    tied = (name for name in AUTO if fastest.get(name, 0) >= (1 - TIE) * fastest[first])
+    best = next(tied, first)
     said = [
-        f"{best}: {_short(rates[best])} samples/s",
-        *(f"{name} {_short(rates[name])}" for name in others),
+        f"{best}: {_short(fastest[best])} samples/s",
+        *(f"{name} {_short(fastest[name])}" for name in by_rate if name != best),
     ]
     why = "; ".join([", ".join(said), *(f"{name}: {_clause(absent[name])}" for name in absent)])
-    own, plain = rates[best]["own"], rates[best]["plain"]
-    return Choice(best, own >= plain, why)
+    return Choice(best, rates[best]["own"] == fastest[best], why)
 
 
 def _rest() -> None:
@@ -141,20 +148,39 @@ def _rest() -> None:
     while perf_counter() < end:
         before = process_time()
         sleep(LOOK)
-        if process_time() - before < LOOK / 2:
+        if process_time() - before < LOOK / 10:
             return
 
 
 def _measured(
-    tried: Network, data: Dataset, batch_size: int, descent: Mapping[str, Any]
-) -> dict[str, float]:
-    """Return samples a second by the device's own step and by the plain one."""
-    own = Trial(tried, data, batch_size, **descent)
-    rate = batch_size / own.seconds(SECONDS)
-    if own.step.name == "plain":
-        return {"own": rate, "plain": rate}
-    plain = Trial(tried, data, batch_size, fused=False, **descent)
-    return {"own": rate, "plain": batch_size / plain.seconds(SECONDS)}
+    names: Sequence[str], tried: Callable[[str], dict[str, Trial]]
+) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """Return samples a second by device and step, and why the devices that failed did.
+
+    Each has a turn on the way there and one on the way back: what changes meanwhile, such as the
+    speed of a processor that was asleep, is no one device's loss.
+    """
+    watches: dict[str, dict[str, Stopwatch]] = {}
+    rates, failed = dict[str, dict[str, float]](), dict[str, str]()
+    turns = [*reversed(names), *names]
+    for before, name in pairwise([*turns[:1], *turns]):
+        if name in failed:
+            continue
+        try:
+            with anothers_code(name):
+                if name not in watches:
+                    trials = tried(name)
+                    watches[name] = {step: Stopwatch(trials[step], A_TURN) for step in trials}
+                if name != before:
+                    _rest()
+                rates[name] = {
+                    step: watch.trial.plan.batch_size / watch.turn()
+                    for step, watch in watches[name].items()
+                }
+        except DeviceError as error:
+            failed[name] = str(error)
+            rates.pop(name, None)
+    return rates, failed
 
 
 def _path(what: dict[str, Any]) -> Path:
@@ -186,16 +212,15 @@ def _kept(path: Path) -> dict[str, dict[str, float]] | None:
     try:
         rates = json.loads(path.read_bytes())
         return {
-            str(name): {step: float(by_step[step]) for step in ("own", "plain")}
+            str(name): {"own": float(by_step["own"]), "plain": float(by_step.get("plain", 0))}
             for name, by_step in rates.items()
         } or None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _short(rates: dict[str, float]) -> str:
+def _short(rate: float) -> str:
     """1_052_345 -> '1.05 M'."""
-    rate = max(rates.values())
     return f"{rate / 1e6:.2f} M" if rate >= 1e5 else f"{rate / 1e3:.2f} k"
 
 

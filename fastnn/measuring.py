@@ -16,7 +16,7 @@ from fastnn.comparing import apart, rounding
 from fastnn.data import Dataset, synthetic
 from fastnn.errors import DeviceError
 from fastnn.network import Network
-from fastnn.trial import Trial
+from fastnn.trial import Stopwatch, Trial
 
 __all__ = ["ROUNDS", "Contender", "Contest", "in_turns"]
 
@@ -147,5 +147,7 @@ def in_turns(trials: Sequence[Trial], seconds: float) -> list[list[float]]:
     for _ in range(ROUNDS):
         for mine, trial in zip(times, trials, strict=True):
             sleep(REST if len(trials) > 1 else 0)
-            mine.append(trial.seconds(seconds / ROUNDS))
+            watch = Stopwatch(trial, seconds / ROUNDS / 2)
+            watch.turn()
+            mine.append(watch.turn())
     return times

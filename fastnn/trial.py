@@ -1,4 +1,4 @@
-"""A network on a device and the step that trains it, without the loop: to try and to time it."""
+"""A network on a device and the step that trains it, without the loop: to try and to time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastnn.network import Network
 from fastnn.scoring import Scorer
 from fastnn.training import epoch_order
 
-__all__ = ["Trial"]
+__all__ = ["Stopwatch", "Trial"]
 
 # Nothing is learned in a trial: steps so small keep the weights where they are, and finite.
 RATE = 1e-6
@@ -78,37 +78,63 @@ class Trial:
             for first in range(start, stop, span):
                 self.step(self._order, first, min(first + span, stop), rate, self._shrink)
 
-    def seconds(self, at_least: float) -> float:
-        """Return the seconds of a full mini-batch in a long run.
-
-        What a call of many mini-batches costs once, such as bringing the weights into a layout of
-        the step's own, a training has seldom: it is left out, by comparing such calls with calls of
-        one. The shortest of some timings counts, since what else the machine does only adds to
-        them; they take turns, so that it does not to all of a kind.
-
-        Parameters
-        ----------
-        at_least
-            Seconds of timing, about.
-        """
-        most, half = max(1, self.plan.n // self.plan.batch_size), at_least / 2
-        by_call = self.step.stride > 1 and most > 1
-        one = self._timed(1, 1)
-        if one > half / 2 and not by_call:
-            return min(one, self._timed(1, 1), self._timed(1, 1))
-        many = min(most, max(3 if by_call else 1, int(half / one)))
-        calls = max(1, round(half / (many * one)))
-        took = math.inf
-        for _ in range(2):
-            one = min(one, self._timed(1, 1))
-            took = min(took, self._timed(many, calls) / calls)
-        if by_call:
-            return max(took - one, 0) / (many - 1) or took / many
-        return min(took / many, one)
-
-    def _timed(self, mini_batches: int, calls: int) -> float:
+    def timed(self, mini_batches: int, calls: int = 1) -> float:
+        """Return the seconds of some calls that take the same mini-batches, the first so many."""
         began = perf_counter()
         for _ in range(calls):
             self._enqueue(0, mini_batches * self.plan.batch_size, RATE)
         self.network.backend.synchronize()
         return perf_counter() - began
+
+
+class Stopwatch:
+    """Times a trial, in turns: what else the machine does then only adds to a time.
+
+    Parameters
+    ----------
+    trial
+        What is timed.
+    a_turn
+        Seconds of a turn, about.
+    """
+
+    def __init__(self, trial: Trial, a_turn: float) -> None:
+        self.trial, self._a_turn = trial, a_turn
+        self._most = max(1, trial.plan.n // trial.plan.batch_size)
+        self._by_call = trial.step.stride > 1 and self._most > 1
+        self._many = self._calls = 0
+        self._one = self._took = math.inf
+
+    def turn(self) -> float:
+        """Return the seconds of a full mini-batch in a long run, from the shortest times so far.
+
+        What a call of many mini-batches costs once, such as bringing the weights into a layout of
+        the step's own, a training has seldom: it is left out, by comparing such calls with calls of
+        one.
+        """
+        one = self.trial.timed(1)
+        if not self._calls:
+            took = self._settled(one)
+        elif self._many * self._calls > 1:
+            took = self.trial.timed(self._many, self._calls) / self._calls
+        else:
+            took = one
+        self._one, self._took = min(self._one, one), min(self._took, took)
+        if self._by_call:
+            return max(self._took - self._one, 0) / (self._many - 1) or self._took / self._many
+        return min(self._took / self._many, self._one)
+
+    def _settled(self, one: float) -> float:
+        """Find how many mini-batches in how many calls last a turn; return the seconds of a call.
+
+        What one mini-batch takes does not tell: most of that may be what a call costs once.
+        """
+        self._many, took = 1, one
+        if self._by_call:
+            self._many = min(3, self._most)
+            took = self.trial.timed(self._many)
+        while took < self._a_turn / 2 and self._many < self._most:
+            self._many = min(4 * self._many, self._most)
+            took = self.trial.timed(self._many)
+        self._calls = max(1, round(self._a_turn / took))
+        return took

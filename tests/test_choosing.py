@@ -1,13 +1,14 @@
 """What ``auto`` takes, why, and what it keeps."""
 
 import json
+import math
 
 import pytest
 
 import fastnn
 from fastnn import DeviceError, choosing
 from fastnn.choosing import choose
-from fastnn.trial import Trial
+from fastnn.trial import Stopwatch
 
 DATA = fastnn.synthetic(train=300, test=1, features=12, classes=3).train
 SIZES = [12, 7, 3]
@@ -25,40 +26,55 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds a mini-batch by device and step, and who was timed."""
+    """Seconds a mini-batch by device and step, and who had a turn."""
     seconds = {("numba", "epoch"): 1e-6, ("numba", "plain"): 4e-6, ("numpy", "plain"): 2e-6}
     timed = []
 
-    def instead(trial, at_least):
-        who = trial.network.backend.name, trial.step.name
+    def instead(watch):
+        who = watch.trial.network.backend.name, watch.trial.step.name
         timed.append(who)
         return seconds[who]
 
-    monkeypatch.setattr(Trial, "seconds", instead)
+    monkeypatch.setattr(Stopwatch, "turn", instead)
     return seconds, timed
 
 
-@pytest.mark.parametrize(("busy", "looks"), [(0, 1), (3, 4), (1000, 30)])
-def test_threads_that_still_work_are_waited_for_but_not_forever(busy, looks, monkeypatch):
-    """Busy ones take a processor during so many looks; of these there are 30 at the most."""
-    now, work, slept = [0.0], [0.0], []
+@pytest.mark.parametrize("phase", [0.0, 0.25, 0.5, 0.99])
+@pytest.mark.parametrize("tick", [0.001, 0.004, 0.01])
+@pytest.mark.parametrize(
+    ("busy", "least", "most"), [(0, 0, 0.02), (0.1, 0.1, 0.13), (9, 0.15, 0.2)]
+)
+def test_threads_that_still_work_are_waited_for_but_not_forever(
+    busy, least, most, tick, phase, monkeypatch
+):
+    """What another thread works is counted at the ticks of the system's clock."""
+    now = [0.0]
 
-    def sleep(seconds):
-        slept.append(seconds)
-        now[0] += seconds
-        work[0] += seconds if len(slept) <= busy else 0
+    def worked():
+        return tick * math.floor(min(now[0], busy) / tick + phase)
 
     monkeypatch.setattr(choosing, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(choosing, "process_time", lambda: work[0])
-    monkeypatch.setattr(choosing, "sleep", sleep)
+    monkeypatch.setattr(choosing, "process_time", worked)
+    monkeypatch.setattr(choosing, "sleep", lambda seconds: now.append(now.pop() + seconds))
     choosing._rest()
-    assert len(slept) == pytest.approx(looks, abs=1 if looks == 30 else 0)
+    assert least - 2 * tick <= now[0] <= most + tick
 
 
 def test_the_fastest_is_taken_and_the_line_says_what_each_came_to(clock):
     chosen = choose(SIZES, DATA, 10)
     assert (chosen.device, chosen.fused) == ("numba", True)
     assert chosen.why == "numba: 10.00 M samples/s, numpy 5.00 M; cuda: no driver was found"
+
+
+@pytest.mark.parametrize(
+    ("numba", "numpy", "taken"), [(10, 10.9, "numba"), (10, 11.2, "numpy"), (10.9, 10, "numba")]
+)
+def test_of_two_that_are_as_good_the_first_is_taken(clock, numba, numpy, taken):
+    seconds, _ = clock
+    seconds["numba", "epoch"], seconds["numpy", "plain"] = 1e-6 / numba, 1e-6 / numpy
+    chosen = choose(SIZES, DATA, 10)
+    assert (chosen.device, chosen.fused) == (taken, True)
+    assert chosen.why.startswith(f"{taken}: ")
 
 
 def test_a_device_whose_plain_step_is_faster_takes_that(clock):
@@ -72,13 +88,14 @@ def test_a_device_whose_plain_step_is_faster_takes_that(clock):
 def test_it_is_measured_once_for_a_shape(clock, folder):
     _, timed = clock
     first = choose(SIZES, DATA, 10)
-    assert timed == [("numba", "epoch"), ("numba", "plain"), ("numpy", "plain")]
+    there = [("numpy", "plain"), ("numba", "epoch"), ("numba", "plain")]
+    assert timed == [*there, *there[1:], there[0]]
     assert choose(SIZES, DATA, 10) == first
-    assert len(timed) == 3
+    assert len(timed) == 6
     choose(SIZES, DATA, 20)
     choose([12, 8, 3], DATA, 10)
     choose(SIZES, DATA, 10, activation="relu")
-    assert len(timed) == 12
+    assert len(timed) == 24
     assert len(list(folder.iterdir())) == 4
 
 
@@ -91,7 +108,7 @@ def test_a_damaged_file_is_ignored_and_written_anew(clock, folder, content):
     (path,) = folder.iterdir()
     path.write_text(content)
     assert choose(SIZES, DATA, 10) == before
-    assert len(timed) == 6
+    assert len(timed) == 12
     assert json.loads(path.read_text())["numba"]["own"] == pytest.approx(10 / 1e-6)
 
 
@@ -99,7 +116,7 @@ def test_where_nothing_can_be_kept_it_is_measured_each_time(clock, folder):
     _, timed = clock
     folder.write_text("a file where a folder should be")
     assert choose(SIZES, DATA, 10) == choose(SIZES, DATA, 10)
-    assert len(timed) == 6
+    assert len(timed) == 12
 
 
 def test_another_version_is_measured_anew(clock, monkeypatch):
@@ -107,7 +124,7 @@ def test_another_version_is_measured_anew(clock, monkeypatch):
     choose(SIZES, DATA, 10)
     monkeypatch.setattr(choosing.metadata, "version", lambda name: "99")
     choose(SIZES, DATA, 10)
-    assert len(timed) == 6
+    assert len(timed) == 12
 
 
 def test_a_device_that_fails_is_told_and_nothing_is_kept(clock, monkeypatch, folder):
@@ -122,6 +139,24 @@ def test_a_device_that_fails_is_told_and_nothing_is_kept(clock, monkeypatch, fol
     chosen = choose(SIZES, DATA, 10)
     assert chosen.device == "numpy"
     assert "numba: device 'numba' is broken" in chosen.why
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("turn", ["there", "back"])
+def test_a_device_that_fails_while_it_is_timed_is_told(clock, monkeypatch, folder, turn):
+    _, timed = clock
+    turn_of = Stopwatch.turn
+
+    def failing(watch):
+        if watch.trial.network.backend.name == "numba" and (turn == "there" or len(timed) > 2):
+            raise RuntimeError("the kernel failed")
+        return turn_of(watch)
+
+    monkeypatch.setattr(Stopwatch, "turn", failing)
+    chosen = choose(SIZES, DATA, 10)
+    assert chosen.device == "numpy"
+    assert "numba: device 'numba' is broken" in chosen.why
+    assert timed.count(("numpy", "plain")) == 2
     assert not folder.exists()
 
 

@@ -1,0 +1,62 @@
+"""What is made of a step's times."""
+
+import pytest
+
+import fastnn
+from fastnn.trial import Stopwatch, Trial
+
+DATA = fastnn.synthetic(train=3000, test=1, features=12, classes=3).train
+
+
+@pytest.fixture
+def trial():
+    return Trial(fastnn.Network([12, 7, 3], device="numpy"), DATA, 10)
+
+
+def stepping(monkeypatch, a_call, a_mini_batch):
+    """Let calls take these seconds times a speed; return it in a list, and the calls' lengths."""
+    slower, calls = [1], []
+
+    def timed(trial, mini_batches, times=1):
+        calls.append(mini_batches)
+        return slower[0] * times * (a_call + mini_batches * a_mini_batch)
+
+    monkeypatch.setattr(Trial, "timed", timed)
+    return slower, calls
+
+
+@pytest.mark.parametrize("a_mini_batch", [1e-6, 1e-4, 3e-2])
+@pytest.mark.parametrize("stride", [1, 300])
+def test_what_a_call_costs_once_is_left_out_where_a_call_takes_many(
+    trial, monkeypatch, stride, a_mini_batch
+):
+    trial.step.stride = stride
+    a_call = 5 * a_mini_batch if stride > 1 else 0
+    stepping(monkeypatch, a_call, a_mini_batch)
+    assert Stopwatch(trial, 0.01).turn() == pytest.approx(a_mini_batch)
+
+
+@pytest.mark.parametrize("a_mini_batch", [1e-6, 1e-4, 3e-2])
+@pytest.mark.parametrize("stride", [1, 300])
+@pytest.mark.parametrize("speeds", [(1, 7), (7, 1)])
+def test_a_turn_that_is_disturbed_does_not_count(trial, monkeypatch, stride, a_mini_batch, speeds):
+    trial.step.stride = stride
+    slower, _ = stepping(monkeypatch, a_mini_batch if stride > 1 else 0, a_mini_batch)
+    watch = Stopwatch(trial, 0.01)
+    for slower[0] in speeds:
+        seconds = watch.turn()
+    assert seconds == pytest.approx(a_mini_batch)
+
+
+@pytest.mark.parametrize("batch_size", [3000, 2000])
+def test_a_single_mini_batch_is_timed_by_itself(monkeypatch, batch_size):
+    trial = Trial(fastnn.Network([12, 7, 3], device="numba"), DATA, batch_size)
+    _, calls = stepping(monkeypatch, 0, 3e-3)
+    assert Stopwatch(trial, 0.01).turn() == pytest.approx(3e-3)
+    assert set(calls) == {1}
+
+
+def test_the_real_clock(trial):
+    watch = Stopwatch(trial, 0.002)
+    first, second = watch.turn(), watch.turn()
+    assert 0 < second <= first < 0.1
