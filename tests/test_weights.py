@@ -267,14 +267,13 @@ def test_auto_tries_the_step_that_there_is_for_them(how, monkeypatch, tmp_path):
     monkeypatch.setattr(choosing, "Trial", Watched)
     x, labels = make_set(n=70)
     # The first samples, which are what is tried, count nothing.
+    monkeypatch.setattr(choosing, "SAMPLES", 64)
     weights = np.arange(70) == 69 if how == "weights" else None
     descent = {"class_weights": [0, 0, 1]} if how == "class_weights" else {}
     chosen = fastnn.choose([5, 4, 3], Dataset(x, labels, weights), 1, descent=descent)
     assert chosen.device == "numba"
-    assert [len(plan.weights) for plan in tried] == [
-        64,
-        64,
-    ]  # by its own step, and by the plain one
+    # By its own step, and by the plain one.
+    assert [len(plan.weights) for plan in tried] == [64, 64]
 
 
 def test_inspecting_takes_all_samples_alike():
