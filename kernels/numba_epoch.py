@@ -315,6 +315,15 @@ def _gather(
 
 
 @njit(**FLAGS)
+def _list_used(work: Work, at: int) -> int:
+    """List the columns in use from there on; return how many: one at the least, as for a tile."""
+    count: int = list_used(work.used, work.columns, at)
+    if count == 0:
+        work.used[0], work.columns[at], count = 1, 0, 1
+    return count
+
+
+@njit(**FLAGS)
 def _drop(
     memory: Array, layer: Any, a: Any, out: Any, place: int, m: int, rank: int, team: int
 ) -> None:
@@ -327,6 +336,58 @@ def _drop(
         if out_r != a_r:
             left[:] = memory[a_r : a_r + layer.n_in]
         drop(left, by.key, np.uint64(place + r) * n, by.threshold, like(memory[0], by.scale))
+
+
+@njit(**FLAGS)
+def _feed_forward(
+    work: Work, listed: int, count: int, m: int, place: int, board: Array, rank: int, team: int
+) -> None:
+    """A = σ(A_prev Wᵀ + b), where A_prev may have lost units; of the last layer Z alone."""
+    memory, layers = work.memory, work.layers
+    x, depth = layers[0].a_prev, layers.size
+    for l in range(depth):  # noqa: E741  the texts' letter
+        layer = layers[l]
+        if layer.dropped.scale > 0:
+            a_prev = x if l == 0 else layers[l - 1].a
+            _drop(memory, layer, a_prev, layer.a_prev, place, m, rank, team)
+            meet(board, team)
+        first, k = (listed, count) if l == 0 else (0, layer.n_in)
+        _product(work, first, k, m, layer.a_prev, layer.w, layer.b, 0, layer.a, rank, team)
+        meet(board, team)
+        if l < depth - 1:
+            i, j = share(m * layer.a.row, rank, team)
+            apply_sigma(memory[layer.a.at + i : layer.a.at + j], layer.activation)
+            meet(board, team)
+
+
+@njit(**FLAGS)
+def feed(
+    inputs: Array,
+    scale: float,
+    targets: Array,
+    order: Array,
+    start: int,
+    stop: int,
+    batch_size: int,
+    work: Work,
+    board: Array,
+    out: Array,
+) -> None:
+    """out[i] = a^L of the sample order[i], for i from start to stop; the targets are not used."""
+    memory, layers = work.memory, work.layers
+    last = layers[layers.size - 1]
+    mine = work.columns.size // 2
+    for first in range(start, stop, batch_size):
+        m = min(batch_size, stop - first)
+        _gather(inputs, targets, order, first, m, 0, scale, work, layers[0].a_prev, 0, 1)
+        _feed_forward(work, mine, _list_used(work, mine), m, 0, board, 0, 1)
+        apply_sigma(memory[last.a.at : last.a.at + m * last.a.row], last.activation)
+        for r in range(m):
+            at = last.a.at + r * last.a.row
+            row = memory[at : at + last.n_out]
+            if last.activation == SOFTMAX:
+                apply_softmax(row)
+            out[first + r] = row
 
 
 @njit(**FLAGS)
@@ -400,28 +461,13 @@ def train(
         following = min(batch_size, stop - first - m)
         _gather(inputs, targets, order, first, m, following, scale, work, x, rank, team)
         meet(board, team)
-        count = list_used(work.used, work.columns, mine)
-        if count == 0:  # a tile takes one column at the least
-            work.used[0], work.columns[mine], count = 1, 0, 1
+        count = _list_used(work, mine)
         if kind in (SHRINK, MOMENTUM):
             _catch_up(work, layers[0].w, number, rank, team)
             number += 1
             meet(board, team)
 
-        # A = σ(A_prev Wᵀ + b), where A_prev may have lost units
-        for l in range(depth):  # noqa: E741  the texts' letter
-            layer = layers[l]
-            if layer.dropped.scale > 0:
-                a_prev = x if l == 0 else layers[l - 1].a
-                _drop(memory, layer, a_prev, layer.a_prev, begun + first, m, rank, team)
-                meet(board, team)
-            listed, k = (mine, count) if l == 0 else (0, layer.n_in)
-            _product(work, listed, k, m, layer.a_prev, layer.w, layer.b, 0, layer.a, rank, team)
-            meet(board, team)
-            if l < depth - 1:
-                i, j = share(m * layer.a.row, rank, team)
-                apply_sigma(memory[layer.a.at + i : layer.a.at + j], layer.activation)
-                meet(board, team)
+        _feed_forward(work, mine, count, m, begun + first, board, rank, team)
 
         # BP1: δ^L = ∇_a C ⊙ σ′(z^L), where A^L = σ(Z^L) is still to be found
         to_add = factor * -rate / like(rate, m)

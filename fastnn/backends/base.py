@@ -156,6 +156,14 @@ class Step(Protocol):
         ...
 
 
+class Feed(Protocol):
+    """A network's outputs for all of some samples, however a device likes to find them."""
+
+    def __call__(self, layers: Sequence[Layer], out: Array) -> None:
+        """Let out be what the layers make of the samples, one after the other; (n · sizes[-1],)."""
+        ...
+
+
 class Backend(ABC):
     """A device that can train: subclass it, register the class, prove it by the conformance suite.
 
@@ -383,6 +391,15 @@ class Backend(ABC):
         device does not support it declines here, by None; a step that fails later is an
         error. The conformance suite holds every fused step against the plain one of
         :mod:`fastnn.backprop`.
+        """
+        return None
+
+    def fused_feed(self, sizes: Sequence[int], rows: Array, scale: float, n: int) -> Feed | None:
+        """Return what feeds all samples forward in one call, or None for what is not supported.
+
+        rows (n, sizes[0]), uint8 or of the backend's dtype, times ``scale`` are the samples. As
+        with a fused step, what fails later is an error, and the conformance suite holds it against
+        the plain feeding forward.
         """
         return None
 

@@ -7,6 +7,7 @@ step, :class:`fastnn.backends.numba_step.EpochStep`.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from itertools import pairwise
@@ -19,6 +20,7 @@ from fastnn.backends.base import Plan, Step
 from fastnn.backends.blas import find_blas
 from fastnn.backends.host import Array, HostBackend
 from fastnn.backends.numba_code import Code, code, modules
+from fastnn.backends.numba_feed import CompiledFeed
 from fastnn.backends.numba_step import EpochStep
 from fastnn.kernels.reference import GRADIENT_FACTOR, MATCHED, Adam, Dropped, Momentum
 from fastnn.threads import processors, team, together
@@ -30,6 +32,8 @@ _WORTH_A_THREAD = 10_000_000
 # BLAS is faster (benchmarks/NOTES.md).
 _MOST_NUMBERS = 1 << 23
 _MOST_MULTIPLICATIONS = 2_000_000_000
+# From so many samples on they are worth bringing the weights into another layout for.
+_WORTH_A_LAYOUT = 1000
 
 
 class NumbaBackend(HostBackend):
@@ -139,6 +143,16 @@ class NumbaBackend(HostBackend):
     def fused_step(self, plan: Plan) -> Step | None:
         """Return the step that takes an epoch in one call, or None for very large mini-batches."""
         return None if _declined(plan) else EpochStep(plan, self._code, self.dtype)
+
+    def fused_feed(
+        self, sizes: Sequence[int], rows: Array, scale: float, n: int
+    ) -> CompiledFeed | None:
+        """Return what feeds them forward in one call, or None where that is not worth a layout."""
+        return (
+            CompiledFeed(sizes, rows, scale, self._code, self.dtype)
+            if n >= _WORTH_A_LAYOUT
+            else None
+        )
 
     def explain(self, plan: Plan) -> str:
         """Return which step the plan gets, and why."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastnn.backends.base import Plan
 from fastnn.backends.numba_code import Code
+from fastnn.backends.numba_layout import Layout, lists_of_columns
 from fastnn.kernels.reference import GRADIENT_FACTOR, MATCHED, Dropped
 from fastnn.threads import team, together
 
@@ -21,33 +22,6 @@ Array = NDArray[Any]
 # With so many multiplications a mini-batch each, another thread saves more than waiting for each
 # other costs.
 WORTH_A_THREAD = 750_000
-
-
-class _Layout:
-    """Gives out places in memory, each at the beginning of a cache line."""
-
-    def __init__(self, lanes: int, itemsize: int) -> None:
-        self._lanes, self._itemsize = lanes, itemsize
-        self.size = 0
-
-    def up(self, n: int) -> int:
-        """Fill n up to whole vectors."""
-        return -(-n // self._lanes) * self._lanes
-
-    def take(self, n: int) -> int:
-        line = 64 // self._itemsize
-        place, self.size = self.size, self.size + -(-n // line) * line
-        return place
-
-    def matrix(self, m: int, n: int) -> tuple[int, int]:
-        """Return the place of m rows of n numbers, and how far it is from row to row."""
-        row = self.up(n)
-        return self.take(m * row), row
-
-    def weights(self, rows: int, columns: int) -> tuple[int, int, int]:
-        """Return place, rows and columns, which are filled up."""
-        rows, columns = self.up(rows), self.up(columns)
-        return self.take(rows * columns), rows, columns
 
 
 class EpochStep:
@@ -62,7 +36,7 @@ class EpochStep:
         weights = sum(n_in * n_out for n_in, n_out in pairwise(sizes))
         self._team = team(m * weights, WORTH_A_THREAD)
 
-        layout = _Layout(code.tiles.lanes(dtype.itemsize), dtype.itemsize)
+        layout = Layout(code, dtype)
         zero, one = layout.take(layout.up(max(sizes))), layout.take(1)
         how = layout.take(3 * code.epoch.HOW)
         layers = np.zeros(len(plan.layers), code.epoch.LAYER)
@@ -87,23 +61,22 @@ class EpochStep:
             place["a"] = a_prev = layout.matrix(m, n_out)
             place["delta"] = layout.matrix(m, n_out)
 
-        powers, used = layout.take(4 * (1 + self.stride)), -(-sizes[0] // 64) * 64
-        # Lists of columns end with as many more as a tile looks ahead, or list_used writes too far.
-        every = np.arange(-(-max(sizes) // 64) * 64 + 64, dtype=np.int32)
-        memory = _on_a_line(layout.size, dtype)
+        powers = layout.take(4 * (1 + self.stride))
+        memory = layout.memory()
+        used, columns = lists_of_columns(sizes, self._team)
         memory[one] = 1
         self._work = code.epoch.Work(
             memory=memory,
             layers=layers,
-            used=np.zeros(used, np.uint8),
-            columns=np.tile(every, 1 + self._team),
+            used=used,
+            columns=columns,
             zero=zero,
             one=one,
             how=how,
             beside=beside,
             powers=powers,
-            seen=np.zeros((self._team, used), np.int32),
-            coming=np.zeros((2 * self._team, used + 64), np.int32),
+            seen=np.zeros((self._team, used.size), np.int32),
+            coming=np.zeros((2 * self._team, used.size + 64), np.int32),
         )
         self._places = [(layers, [(layer.w, layer.b) for layer in plan.layers])]
         if plan.update is not None:
@@ -234,10 +207,3 @@ def _powers(matrix: Array, highest: int) -> Array:
     while len(powers) <= highest:
         powers = np.concatenate([powers, powers @ (powers[-1] @ matrix)])
     return powers[: highest + 1]
-
-
-def _on_a_line(size: int, dtype: np.dtype[Any]) -> Array:
-    """Return zeros that begin on a cache line."""
-    raw = np.zeros(size * dtype.itemsize + 64, np.uint8)
-    first = -raw.ctypes.data % 64
-    return raw[first : first + size * dtype.itemsize].view(dtype)

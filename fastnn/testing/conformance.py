@@ -26,10 +26,11 @@ from numpy.typing import NDArray
 
 from fastnn import backprop
 from fastnn.activations import HIDDEN, OUTPUT
-from fastnn.backends.base import Backend, Plan, Step
+from fastnn.backends.base import Backend, Layer, Plan, Step
 from fastnn.backends.registry import device as find_device
 from fastnn.costs import COSTS, check_pair
 from fastnn.errors import ArgumentError, DeviceUnavailable
+from fastnn.inference import Portions
 from fastnn.kernels import reference
 from fastnn.network import Network
 from fastnn.optimisers import SGD, Adam, AdamW, Optimiser
@@ -514,6 +515,55 @@ class BackendConformance:
                 sizes, activation=activation, output=output, cost=cost, device=backend
             )
             assert_descends(fused, network, n, batch_size, shrink, kind)
+
+    @pytest.mark.parametrize("kind", ["uint8", "float"])
+    @pytest.mark.parametrize(
+        ("sizes", "activations"),
+        [
+            ([6, 4], ["sigmoid"]),
+            ([784, 30, 10], ["sigmoid", "identity"]),
+            ([70, 33, 17, 5], ["tanh", "relu", "softmax"]),
+            ([1, 129, 2], ["leaky-relu", "tanh"]),
+        ],
+    )
+    def test_fused_feed(
+        self,
+        backend: Backend,
+        rng: np.random.Generator,
+        sizes: list[int],
+        activations: list[str],
+        kind: str,
+    ) -> None:
+        layers, on_device = [], []
+        for n_in, n_out, activation in zip(sizes, sizes[1:], activations, strict=False):
+            w = rounded(normal(rng, backend, n_out, n_in) / n_in**0.5, backend)
+            layers.append(Layer(w, normal(rng, backend, n_out), activation))
+            w, b = (backend.asarray(cast(each, backend)) for each in layers[-1][:2])
+            on_device.append(Layer(w, b, activation))
+        declined = []
+        for n in (1, 1000, 2311):
+            rows: Array = rng.integers(0, 256, (n, sizes[0]), dtype=np.uint8)
+            rows[rng.random(rows.shape) < 0.7] = 0
+            rows[n // 3 : n // 2] = 0
+            rows, scale = (
+                (rows, 1 / 255) if kind == "uint8" else (rounded(rows / 255, backend), 1.0)
+            )
+            expected = rows * scale
+            for layer in layers:
+                expected = reference.forward(expected, *layer)
+
+            def feed(rows: Any, out: Any, n: int = n, scale: float = scale) -> None:
+                at_once = backend.fused_feed(sizes, rows, scale, n)
+                if at_once is None:
+                    declined.append(n)
+                    at_once = Portions(backend, sizes, rows, scale, n)
+                for _ in range(2):
+                    at_once(on_device, out)
+
+            outs = {"out": nans(n * sizes[-1])}
+            self.check(backend, feed, {"rows": rows}, outs, (expected.ravel(),), k=sum(sizes))
+        if len(declined) == 3:
+            pytest.skip(f"{backend.name} has no way of its own to feed forward: that is its right")
 
     @pytest.mark.parametrize("optimiser", [SGD(0.9), SGD(0.6, nesterov=True), Adam()], ids=str)
     @pytest.mark.parametrize("own", [False, True])

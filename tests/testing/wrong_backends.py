@@ -10,11 +10,13 @@ import numpy as np
 
 from fastnn.backends.numpy_cpu import NumpyBackend
 from fastnn.backprop import BackpropStep, workspaces
+from fastnn.inference import Portions
 from fastnn.testing import BackendConformance
 
 GRADIENT = "test_back_propagation_is_the_gradient"
 PLAIN = "test_the_plain_step_descends_the_reference"
 FUSED = "test_the_fused_step_descends_the_reference"
+FEED = "test_fused_feed"
 DROPOUT = "test_a_step_with_dropout_descends_the_reference"
 LEARNS = "test_it_learns_as_numpy_does"
 WEIGHTS = "test_a_step_with_weights_descends_the_reference"
@@ -279,6 +281,35 @@ class Fused(NumpyBackend):
 
     def fused_step(self, plan):
         return self.Step(self, plan, stride=plan.n)
+
+    def fused_feed(self, sizes, rows, scale, n):
+        return Portions(self, sizes, rows, scale, n)
+
+
+class FeedsAllButTheLast(Fused):
+    fails = (FEED,)
+
+    def fused_feed(self, sizes, rows, scale, n):
+        def feed(layers, out):
+            Portions(self, sizes, rows, scale, n)(layers, out)
+            out[-sizes[-1] :] = out[: sizes[-1]]
+
+        return feed
+
+
+class FeedsUnscaled(Fused):
+    fails = (FEED,)
+
+    def fused_feed(self, sizes, rows, scale, n):
+        return Portions(self, sizes, rows, 1.0, n)
+
+
+class FeedsWithoutBiases(Fused):
+    fails = (FEED,)
+
+    def fused_feed(self, sizes, rows, scale, n):
+        plain = Portions(self, sizes, rows, scale, n)
+        return lambda layers, out: plain([layer._replace(b=0 * layer.b) for layer in layers], out)
 
 
 class DropsTheTail(Fused):
