@@ -282,7 +282,6 @@ def unpack(memory: Array, layer: Any, w: Array, b: Array) -> None:
 @njit(**FLAGS)
 def _gather(
     inputs: Array,
-    targets: Array,
     order: Array,
     first: int,
     m: int,
@@ -311,7 +310,6 @@ def _gather(
             soon = order[first + m + r]
             for byte in range(start * inputs.itemsize, stop * inputs.itemsize, _LINE):
                 prefetch(inputs, soon, byte)
-            prefetch(targets, soon, 0)
 
 
 @njit(**FLAGS)
@@ -364,7 +362,6 @@ def _feed_forward(
 def feed(
     inputs: Array,
     scale: float,
-    targets: Array,
     order: Array,
     start: int,
     stop: int,
@@ -373,13 +370,14 @@ def feed(
     board: Array,
     out: Array,
 ) -> None:
-    """out[i] = a^L of the sample order[i], for i from start to stop; the targets are not used."""
+    """out[i] = a^L of the sample order[i], for i from start to stop."""
     memory, layers = work.memory, work.layers
     last = layers[layers.size - 1]
     mine = work.columns.size // 2
     for first in range(start, stop, batch_size):
         m = min(batch_size, stop - first)
-        _gather(inputs, targets, order, first, m, 0, scale, work, layers[0].a_prev, 0, 1)
+        following = min(batch_size, stop - first - m)
+        _gather(inputs, order, first, m, following, scale, work, layers[0].a_prev, 0, 1)
         _feed_forward(work, mine, _list_used(work, mine), m, 0, board, 0, 1)
         apply_sigma(memory[last.a.at : last.a.at + m * last.a.row], last.activation)
         for r in range(m):
@@ -397,6 +395,7 @@ def _output_delta(
     order: Array,
     first: int,
     m: int,
+    following: int,
     factor: float,
     matched: bool,
     memory: Array,
@@ -404,7 +403,10 @@ def _output_delta(
     rank: int,
     team: int,
 ) -> None:
-    """A^L from Z^L, then BP1: delta = factor · (a - y) ⊙ σ′(z^L), each row times its weight."""
+    """A^L from Z^L, then BP1: delta = factor · (a - y) ⊙ σ′(z^L), each row times its weight.
+
+    As by :func:`_gather`, the targets that follow are asked for.
+    """
     start, stop = share(m, rank, team)
     row = layer.a.row
     a = memory[layer.a.at + start * row : layer.a.at + stop * row]
@@ -419,6 +421,8 @@ def _output_delta(
             delta[at + j] = counts * (a[at + j] - like(factor, y[j]))
         for j in range(layer.n_out, row):
             delta[at + j] = 0
+        if start + r < following:
+            prefetch(targets, order[first + m + start + r], 0)
     if not matched:
         times_sigma_prime(delta, a, layer.activation)
 
@@ -459,7 +463,7 @@ def train(
     for first in range(start, stop, batch_size):
         m = min(batch_size, stop - first)
         following = min(batch_size, stop - first - m)
-        _gather(inputs, targets, order, first, m, following, scale, work, x, rank, team)
+        _gather(inputs, order, first, m, following, scale, work, x, rank, team)
         meet(board, team)
         count = _list_used(work, mine)
         if kind in (SHRINK, MOMENTUM):
@@ -472,7 +476,7 @@ def train(
         # BP1: δ^L = ∇_a C ⊙ σ′(z^L), where A^L = σ(Z^L) is still to be found
         to_add = factor * -rate / like(rate, m)
         _output_delta(
-            targets, weights, order, first, m, to_add, matched,
+            targets, weights, order, first, m, following, to_add, matched,
             memory, layers[depth - 1], rank, team,
         )  # fmt: skip
         meet(board, team)

@@ -168,8 +168,7 @@ def _signatures(modules: Code, dtype: np.dtype[Any]) -> list[tuple[Any, list[tup
         (epoch.train, [(kind, number, targets, matrix, order, whole, whole, whole, number, flag,
                         number, whole, whole, whole, work, write(whole, 1), whole, whole)
                        for kind in rows]),
-        (epoch.feed, [(kind, number, targets, order, whole, whole, whole, work, write(whole, 1),
-                       out)
+        (epoch.feed, [(kind, number, order, whole, whole, whole, work, write(whole, 1), out)
                       for kind in rows]),
         (epoch.settle, [(work, whole)]),
     ]

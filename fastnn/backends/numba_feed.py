@@ -76,13 +76,12 @@ class CompiledFeed:
             work.layers["activation"] = [self._code.sigma.CODES[each.activation] for each in layers]
         for place, layer in zip(self._work[0].layers, layers, strict=True):
             epoch.pack(self._work[0].memory, place, layer.w, layer.b)
-        board, targets = self._code.team.new_board(), np.zeros((1, 1), np.uint8)
-        rows = out.reshape(n, -1)
+        board, rows = self._code.team.new_board(), out.reshape(n, -1)
 
         def feed(rank: int) -> None:
             start, stop = n * rank // self._team, n * (rank + 1) // self._team
             epoch.feed(
-                self._rows, self._scale, targets, self._order, start, stop, PORTION,
+                self._rows, self._scale, self._order, start, stop, PORTION,
                 self._work[rank], board, rows,
             )  # fmt: skip
 
