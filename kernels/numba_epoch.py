@@ -23,7 +23,6 @@ from fastnn.kernels.numba_kernels import (
     apply_sigma,
     apply_softmax,
     drop,
-    scale_row,
     times_sigma_prime,
 )
 from fastnn.kernels.numba_sigma import FLAGS, SOFTMAX, like
@@ -303,8 +302,9 @@ def _gather(
     used[:] = 0
     for r in range(m):
         row, at = inputs[order[first + r], start:stop], x.at + r * x.row
-        scale_row(row, scale, work.memory[at + start : at + stop])
+        out = work.memory[at + start : at + stop]
         for j in range(row.size):
+            out[j] = scale * like(scale, row[j])
             used[j] |= row[j] != 0
         if r < following:
             soon = order[first + m + r]
