@@ -51,6 +51,18 @@ def test_nan_is_not_hidden(cost):
     assert math.isnan(mean_cost(cost, np.full((1, 2), np.nan), np.array([[1, 0]])))
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("cost", COSTS)
+@pytest.mark.parametrize("shape", [(9_001, 7), (2, 70_000), (70_000, 1)])
+def test_of_many_samples_each_counts_once(cost, shape, weighted):
+    rng = np.random.default_rng(3)
+    a, y = rng.uniform(0.1, 0.9, shape), rng.integers(0, 2, shape, np.uint8)
+    weights = rng.random((shape[0], 1)) if weighted else None
+    each = [mean_cost(cost, a[i : i + 1], y[i : i + 1]) for i in range(shape[0])]
+    expected = np.average(each) if weights is None else np.mean(np.array(each) * weights[:, 0])
+    assert mean_cost(cost, a, y, weights) == pytest.approx(expected, rel=1e-12)
+
+
 def test_the_sum_over_many_samples_does_not_lose_float32s_digits():
     a, y = np.full((200_000, 10), 0.1, np.float32), np.zeros((200_000, 10), np.uint8)
     each = 10 * float(np.float32(0.1) ** 2)
