@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -12,16 +13,19 @@ from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter, process_time, sleep
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from fastnn.backends.registry import AUTO, anothers_code, device, reasons
 from fastnn.cache import cache_folder, write_whole
 from fastnn.data import Dataset
-from fastnn.errors import DeviceError
+from fastnn.descent import Descent
+from fastnn.errors import ArgumentError, DeviceError
 from fastnn.network import Network
+from fastnn.scoring import LabelledSamples, fitting
 from fastnn.threads import processors
+from fastnn.training import batch_size_of
 from fastnn.trial import Stopwatch, Trial
 
 __all__ = ["Choice", "choose"]
@@ -38,6 +42,9 @@ REST, LOOK = 0.15, 0.011
 TIE = 0.1
 # What bears on speed, of all that is installed.
 PACKAGES = ("cupy-cuda12x", "cupy-cuda13x", "fastnn-mlp", "numba", "numpy", "scipy")
+
+# Samples a second by device, and by its own step and the plain one, if that is another.
+Rates: TypeAlias = dict[str, dict[str, float]]
 
 
 class Choice(NamedTuple):
@@ -60,8 +67,8 @@ class Choice(NamedTuple):
 
 def choose(
     sizes: Sequence[int],
-    train_set: Dataset,
-    batch_size: int,
+    train_set: LabelledSamples,
+    batch_size: int | None,
     *,
     measure: bool = True,
     descent: Mapping[str, Any] | None = None,
@@ -76,10 +83,8 @@ def choose(
     ----------
     sizes, network
         Of :class:`fastnn.Network`: the sizes, and what else it takes but the device.
-    train_set
-        What it is to be trained on.
-    batch_size
-        Samples in a mini-batch.
+    train_set, batch_size
+        Of :func:`fastnn.train`: what it is to be trained on, and samples in a mini-batch.
     measure
         False takes the first device of a fixed list that can be used, as the environment variable
         ``FASTNN_AUTO=static`` does.
@@ -89,39 +94,58 @@ def choose(
 
     Raises
     ------
+    ArgumentError, DataError
+        As by the two, for what makes no sense or does not fit.
     DeviceError
         If no device can be used.
     """
-    if not measure or os.environ.get("FASTNN_AUTO") == "static":
+    static = os.environ.get("FASTNN_AUTO", "")
+    if static not in ("", "static"):
+        raise ArgumentError(f"FASTNN_AUTO can be 'static', or not be set; it is {static!r}")
+    if static or not measure:
         return Choice(device("auto").spec, True, f"the first usable of {', '.join(AUTO)}")
-    batch_size, away, descent = min(batch_size, len(train_set)), reasons(), dict(descent or {})
+    begun = Network(sizes, **network, device="numpy")
+    data = fitting(begun, "training", train_set)
+    batch_size, descent = batch_size_of(batch_size, len(data)), dict(descent or {})
+    Descent(**descent)
+    few = slice(min(max(SAMPLES, MINI_BATCHES * batch_size), len(data)))
     # That there are weights takes time, which ones does not.
-    weighted = descent.pop("class_weights", None) is not None or train_set.weights is not None
+    weighted = descent.pop("class_weights", None) is not None or data.weights is not None
+    away = reasons()
     path = _path(
         {
-            "sizes": list(sizes),
+            "sizes": begun.sizes,
             "batch_size": batch_size,
             "network": network,
             "descent": descent,
             "weighted": weighted,
-            "rows": train_set.x.dtype.name,
+            "samples": few.stop,
+            "rows": data.x.dtype.name,
             "away": away,
         }
     )
-    rates, failed = _kept(path), dict[str, str]()
+    names = [name for name, reason in away.items() if reason is None]
+
+    def on(name: str) -> Network:
+        return begun.to(device(name, begun.backend.dtype))
+
+    rates, failed = _kept(path, names), dict[str, str]()
+    if rates is not None:
+        try:
+            on(_best(rates))
+        except DeviceError:  # it could be used when that was measured
+            rates = None
     if rates is None:
-        few = slice(min(max(SAMPLES, MINI_BATCHES * batch_size), len(train_set)))
         weights = np.ones(few.stop) if weighted else None
-        some = Dataset(train_set.x[few], train_set.labels[few], weights)
+        some = Dataset(data.x[few], data.labels[few], weights)
 
         def tried(name: str) -> dict[str, Trial]:
-            begun = Network(sizes, **network, device=device(name))
-            own = Trial(begun, some, batch_size, **descent)
+            own = Trial(on(name), some, batch_size, **descent)
             if own.step.name == "plain":
                 return {"own": own}
-            return {"own": own, "plain": Trial(begun, some, batch_size, fused=False, **descent)}
+            plain = Trial(own.network, some, batch_size, fused=False, **descent)
+            return {"own": own, "plain": plain}
 
-        names = [name for name, reason in away.items() if reason is None]
         rates, failed = _measured(names, tried)
         if rates and not failed:
             with suppress(OSError):
@@ -130,16 +154,27 @@ def choose(
     if not rates:
         lines = [f"{name}: {reason}" for name, reason in absent.items()]
         raise DeviceError("no device can be used here.\n  " + "\n  ".join(lines))
-    fastest = {name: max(by_step.values()) for name, by_step in rates.items()}
-    first, *_ = by_rate = sorted(fastest, key=fastest.__getitem__, reverse=True)
-    tied = (name for name in AUTO if fastest.get(name, 0) >= (1 - TIE) * fastest[first])
-    best = next(tied, first)
+    best, fastest = _best(rates), _fastest(rates)
+    others = sorted(fastest.keys() - {best}, key=fastest.__getitem__, reverse=True)
     said = [
         f"{best}: {_short(fastest[best])} samples/s",
-        *(f"{name} {_short(fastest[name])}" for name in by_rate if name != best),
+        *(f"{name} {_short(fastest[name])}" for name in others),
     ]
     why = "; ".join([", ".join(said), *(f"{name}: {_clause(absent[name])}" for name in absent)])
     return Choice(best, rates[best]["own"] == fastest[best], why)
+
+
+def _fastest(rates: Rates) -> dict[str, float]:
+    """Return the rate of each device's faster step."""
+    return {name: max(by_step.values()) for name, by_step in rates.items()}
+
+
+def _best(rates: Rates) -> str:
+    """Return the device to take: the fastest, or the first that is as good."""
+    fastest = _fastest(rates)
+    first = max(fastest, key=fastest.__getitem__)
+    tied = (name for name in AUTO if fastest.get(name, 0) >= (1 - TIE) * fastest[first])
+    return next(tied, first)
 
 
 def _rest() -> None:
@@ -154,14 +189,14 @@ def _rest() -> None:
 
 def _measured(
     names: Sequence[str], tried: Callable[[str], dict[str, Trial]]
-) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+) -> tuple[Rates, dict[str, str]]:
     """Return samples a second by device and step, and why the devices that failed did.
 
     Each has a turn on the way there and one on the way back: what changes meanwhile, such as the
     speed of a processor that was asleep, is no one device's loss.
     """
     watches: dict[str, dict[str, Stopwatch]] = {}
-    rates, failed = dict[str, dict[str, float]](), dict[str, str]()
+    rates, failed = Rates(), dict[str, str]()
     turns = [*reversed(names), *names]
     for before, name in pairwise([*turns[:1], *turns]):
         if name in failed:
@@ -207,16 +242,25 @@ def _processor() -> str:
     return platform.processor()
 
 
-def _kept(path: Path) -> dict[str, dict[str, float]] | None:
-    """Return the rates in a file, or None if there is none that makes sense."""
+def _kept(path: Path, names: Sequence[str]) -> Rates | None:
+    """Return the rates in a file, or None if there is none that makes sense for these devices."""
     try:
-        rates = json.loads(path.read_bytes())
-        return {
-            str(name): {"own": float(by_step["own"]), "plain": float(by_step.get("plain", 0))}
-            for name, by_step in rates.items()
-        } or None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        kept = json.loads(path.read_bytes())
+        rates = {
+            str(name): {str(step): float(rate) for step, rate in by_step.items()}
+            for name, by_step in kept.items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError):
         return None
+    steps = {step for by_step in rates.values() for step in by_step}
+    all_rates = [rate for by_step in rates.values() for rate in by_step.values()]
+    sensible = (
+        rates.keys() == set(names)
+        and all("own" in by_step for by_step in rates.values())
+        and steps <= {"own", "plain"}
+        and all(0 < rate < math.inf for rate in all_rates)
+    )
+    return rates if sensible and rates else None
 
 
 def _short(rate: float) -> str:

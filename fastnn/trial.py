@@ -78,11 +78,10 @@ class Trial:
             for first in range(start, stop, span):
                 self.step(self._order, first, min(first + span, stop), rate, self._shrink)
 
-    def timed(self, mini_batches: int, calls: int = 1) -> float:
-        """Return the seconds of some calls that take the same mini-batches, the first so many."""
+    def timed(self, mini_batches: int) -> float:
+        """Return the seconds of a call that takes so many mini-batches, the first ones."""
         began = perf_counter()
-        for _ in range(calls):
-            self._enqueue(0, mini_batches * self.plan.batch_size, RATE)
+        self._enqueue(0, mini_batches * self.plan.batch_size, RATE)
         self.network.backend.synchronize()
         return perf_counter() - began
 
@@ -112,29 +111,26 @@ class Stopwatch:
         the step's own, a training has seldom: it is left out, by comparing such calls with calls of
         one.
         """
-        one = self.trial.timed(1)
-        if not self._calls:
-            took = self._settled(one)
-        elif self._many * self._calls > 1:
-            took = self.trial.timed(self._many, self._calls) / self._calls
-        else:
-            took = one
-        self._one, self._took = min(self._one, one), min(self._took, took)
+        for _ in range(self._calls or self._settle() - 1):
+            self._one = min(self._one, self.trial.timed(1))
+            if self._many > 1:
+                self._took = min(self._took, self.trial.timed(self._many))
         if self._by_call:
             return max(self._took - self._one, 0) / (self._many - 1) or self._took / self._many
         return min(self._took / self._many, self._one)
 
-    def _settled(self, one: float) -> float:
-        """Find how many mini-batches in how many calls last a turn; return the seconds of a call.
+    def _settle(self) -> int:
+        """Return how many calls last a turn, and find of how many mini-batches; take the first.
 
         What one mini-batch takes does not tell: most of that may be what a call costs once.
         """
-        self._many, took = 1, one
+        self._one = took = self.trial.timed(1)
+        self._many = 1
         if self._by_call:
             self._many = min(3, self._most)
             took = self.trial.timed(self._many)
         while took < self._a_turn / 2 and self._many < self._most:
             self._many = min(4 * self._many, self._most)
             took = self.trial.timed(self._many)
-        self._calls = max(1, round(self._a_turn / took))
-        return took
+        self._took, self._calls = took, max(1, round(self._a_turn / (self._one + took)))
+        return self._calls

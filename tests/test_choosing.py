@@ -6,9 +6,9 @@ import math
 import pytest
 
 import fastnn
-from fastnn import DeviceError, choosing
+from fastnn import ArgumentError, DataError, Dataset, DeviceError, choosing
 from fastnn.choosing import choose
-from fastnn.trial import Stopwatch
+from fastnn.trial import Stopwatch, Trial
 
 DATA = fastnn.synthetic(train=300, test=1, features=12, classes=3).train
 SIZES = [12, 7, 3]
@@ -100,7 +100,15 @@ def test_it_is_measured_once_for_a_shape(clock, folder):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", "{}", '{"numba": 3}', '{"numba": {"own": "fast", "plain": 1}}']
+    "content",
+    [
+        *("", "{", "[]", "{}", '{"numba": 3}', '{"numba": {"own": "fast", "plain": 1}}'),
+        '{"numba": {"own": 5}}',
+        '{"numba": {"own": 5}, "numpy": {"own": 5}, "cuda": {"own": 5}}',
+        '{"numba": {"own": 5}, "numpy": {"plain": 5}}',
+        '{"numba": {"own": 5}, "numpy": {"own": 5, "best": 6}}',
+        *(f'{{"numba": {{"own": {r}}}, "numpy": {{"own": 5}}}}' for r in (0, -1, "NaN", "1e400")),
+    ],
 )
 def test_a_damaged_file_is_ignored_and_written_anew(clock, folder, content):
     _, timed = clock
@@ -130,10 +138,10 @@ def test_another_version_is_measured_anew(clock, monkeypatch):
 def test_a_device_that_fails_is_told_and_nothing_is_kept(clock, monkeypatch, folder):
     make = choosing.device
 
-    def failing(name):
+    def failing(name, dtype):
         if name == "numba":
             raise RuntimeError("the kernel failed")
-        return make(name)
+        return make(name, dtype)
 
     monkeypatch.setattr(choosing, "device", failing)
     chosen = choose(SIZES, DATA, 10)
@@ -177,7 +185,66 @@ def test_measuring_can_be_switched_off(clock, monkeypatch, how):
     assert "first usable" in chosen.why
 
 
-@pytest.mark.parametrize("batch_size", [1, 300, 5000])
+def test_a_device_that_breaks_after_it_was_measured_is_not_taken(clock, monkeypatch):
+    _, timed = clock
+    make = choosing.device
+    assert choose(SIZES, DATA, 10).device == "numba"
+
+    def failing(name, dtype):
+        if name == "numba":
+            raise DeviceError("device 'numba' is broken")
+        return make(name, dtype)
+
+    monkeypatch.setattr(choosing, "device", failing)
+    chosen = choose(SIZES, DATA, 10)
+    assert chosen.device == "numpy"
+    assert "numba: device 'numba' is broken" in chosen.why
+    assert len(timed) == 8
+
+
+def test_fewer_data_are_measured_anew(clock):
+    _, timed = clock
+    choose(SIZES, DATA, 10)
+    choose(SIZES, Dataset(DATA.x[:40], DATA.labels[:40]), 10)
+    assert len(timed) == 12
+
+
+@pytest.mark.parametrize("sizes", [[11, 7, 3], [784, 7, 3], [12, 7, 2], [1, 3]])
+def test_sizes_that_do_not_fit_the_data_are_refused(sizes):
+    with pytest.raises(DataError, match="the network"):
+        choose(sizes, DATA, 10)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5, "10", 301])
+def test_a_batch_size_that_training_refuses_is_refused(batch_size):
+    with pytest.raises(ArgumentError, match="batch"):
+        choose(SIZES, DATA, batch_size)
+
+
+@pytest.mark.parametrize("wrong", [{"activaton": "relu"}, {"descent": {"optimizer": "adam"}}])
+def test_what_nothing_takes_is_refused(wrong):
+    with pytest.raises(TypeError, match=r"activaton|optimizer"):
+        choose(SIZES, DATA, 10, **wrong)
+
+
+def test_what_training_takes_is_taken(clock, monkeypatch):
+    dtypes = []
+    monkeypatch.setattr(
+        choosing,
+        "Trial",
+        lambda on, *_, **__: dtypes.append(on.backend.dtype) or Trial(on, *_, **__),
+    )
+    assert choose(SIZES, (DATA.x, DATA.labels), None, dtype="float64").device == "numba"
+    assert dtypes == ["float64"] * 3
+
+
+def test_only_static_switches_measuring_off(monkeypatch):
+    monkeypatch.setenv("FASTNN_AUTO", "STATIC")
+    with pytest.raises(ArgumentError, match="'static', or not be set; it is 'STATIC'"):
+        choose(SIZES, DATA, 10)
+
+
+@pytest.mark.parametrize("batch_size", [1, 300, None])
 def test_the_real_clock(batch_size):
     chosen = choose(SIZES, DATA, batch_size)
     assert chosen.device in ("numba", "numpy")

@@ -1,5 +1,7 @@
 """What is made of a step's times."""
 
+import itertools
+
 import pytest
 
 import fastnn
@@ -17,9 +19,9 @@ def stepping(monkeypatch, a_call, a_mini_batch):
     """Let calls take these seconds times a speed; return it in a list, and the calls' lengths."""
     slower, calls = [1], []
 
-    def timed(trial, mini_batches, times=1):
+    def timed(trial, mini_batches):
         calls.append(mini_batches)
-        return slower[0] * times * (a_call + mini_batches * a_mini_batch)
+        return slower[0] * (a_call + mini_batches * a_mini_batch)
 
     monkeypatch.setattr(Trial, "timed", timed)
     return slower, calls
@@ -46,6 +48,18 @@ def test_a_turn_that_is_disturbed_does_not_count(trial, monkeypatch, stride, a_m
     for slower[0] in speeds:
         seconds = watch.turn()
     assert seconds == pytest.approx(a_mini_batch)
+
+
+def test_calls_that_are_disturbed_now_and_then_tell_no_other_rate(trial, monkeypatch):
+    """Where a call costs much at once, a slow call of one must not be taken for that."""
+    trial.step.stride = 300
+    number = itertools.count()
+
+    def timed(trial, mini_batches):
+        return (80e-6 + mini_batches * 2e-6) * (3 if next(number) % 3 == 0 else 1)
+
+    monkeypatch.setattr(Trial, "timed", timed)
+    assert Stopwatch(trial, 0.01).turn() == pytest.approx(2e-6)
 
 
 @pytest.mark.parametrize("batch_size", [3000, 2000])
