@@ -184,6 +184,10 @@ def train(
 
     state = None
     if checkpoint is not None:
+        if not isinstance(checkpoint, Checkpoint):
+            raise ArgumentError(
+                f"checkpoint must be a fastnn.Checkpoint, not {type(checkpoint).__name__}"
+            )
         told = {
             "epochs": epochs,
             "batch_size": batch_size,

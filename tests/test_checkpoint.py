@@ -291,6 +291,12 @@ def test_a_model_does_not_take_a_checkpoints_place(folder):
         network().save(folder / "last.safetensors")
 
 
+def test_a_folders_name_is_no_checkpoint(tmp_path):
+    data = fastnn.synthetic(train=20, test=1, features=4, classes=2).train
+    with pytest.raises(ArgumentError, match=r"must be a fastnn.Checkpoint, not str"):
+        fastnn.train(Network([4, 2], device="numpy"), data, checkpoint=str(tmp_path / "run"))
+
+
 def test_where_there_is_no_checkpoint(tmp_path, folder):
     for path, says in (
         (tmp_path / "none", "it is no folder"),

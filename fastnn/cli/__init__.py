@@ -7,6 +7,7 @@ malformed, 5 diverged, 130 interrupted.
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 import click
 
@@ -41,6 +42,8 @@ for command in (train, lr_find, tune, evaluate, predict, inspect, devices, bench
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line and exit with its code; ``args`` default to those of the process."""
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")  # in many an encoding there is no η
     try:
         code = cli.main(args, prog_name="fastnn", standalone_mode=False)
         if sys.stdout is not None:  # as it is where it was closed

@@ -122,6 +122,8 @@ def as_weights(weights: npt.ArrayLike, samples: int) -> npt.NDArray[np.float64]:
 
 def _as_array(what: str, values: npt.ArrayLike) -> Array:
     """Return `values` as an array, or say that they make none."""
+    if np.ma.is_masked(values):
+        raise DataError(f"{what} has masked values: fill them in, or leave their samples out")
     try:
         return np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:

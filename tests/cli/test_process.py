@@ -172,3 +172,11 @@ def test_the_installed_command_is_this_one():
     with pytest.raises(SystemExit) as ended:
         command.load()(["--version"])
     assert ended.value.code == 0
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "cp437", "utf-8"])
+def test_what_an_encoding_lacks_does_not_end_the_command(start, encoding):
+    process = start("train", "--help", env={"PYTHONIOENCODING": encoding})
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, b"")
+    assert "--eta" in out.decode(encoding)

@@ -198,3 +198,12 @@ def test_a_split_that_cannot_be(size):
 def test_a_split_of_samples_that_are_sorted_by_class_is_refused():
     with pytest.raises(DataError, match="of class 2, and none of the others is: put them in a"):
         Dataset(np.zeros((30, 2), np.uint8), np.arange(30) // 10).split(10)
+
+
+@pytest.mark.parametrize("which", ["x", "labels", "weights"])
+def test_masked_values_are_refused(which):
+    arrays = {"x": np.ones((4, 3)), "labels": np.array([0, 1, 1, 0]), "weights": np.ones(4)}
+    arrays[which] = np.ma.masked_array(arrays[which], mask=arrays[which] == 1)
+    with pytest.raises(DataError, match=f"{which} has masked values"):
+        Dataset(**arrays)
+    Dataset(**{**arrays, which: np.ma.masked_array(arrays[which].data)})
