@@ -105,7 +105,7 @@ def rates(schedule, epochs, rate=0.8):
         (InverseScaling(), lambda e: 0.8 / math.sqrt(e)),
         (InverseScaling(2), lambda e: 0.8 / e**2),
     ],
-    ids=str,
+    ids=lambda given: None if callable(given) else str(given),
 )
 def test_the_rate_of_each_epoch(schedule, formula):
     assert rates(schedule, 24) == pytest.approx([formula(e) for e in range(1, 25)], rel=1e-12)
