@@ -19,6 +19,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 import fastnn.kernels
 from fastnn.backends.cublas import Cublas, Matrix
@@ -100,7 +101,13 @@ def compiled(program, options, libraries, seen):
     library = BUILT / f"{stamp}.so"
     if not library.exists():
         BUILT.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=BUILT) as folder:
+        # Processes that test side by side want the same ones: who comes second waits.
+        with (
+            FileLock(BUILT / f"{stamp[:2]}.lock"),
+            tempfile.TemporaryDirectory(dir=BUILT) as folder,
+        ):
+            if library.exists():
+                return library
             # In two steps: linked with -fsanitize it would be watched by the compiler's own.
             code, made = Path(folder, "code.o"), Path(folder, "made.so")
             run(["g++", *options, "-c", "-x", "c++", "-", "-o", str(code)], program)
