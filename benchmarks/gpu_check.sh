@@ -51,6 +51,8 @@ in_folder() {
     python=$base
     mkdir "$work/source" "$work/site" || return
     cp -r pyproject.toml README.md LICENSE MANIFEST.in fastnn kernels tests/pocket "$work/source" || return
+    # setuptools before 77 knows no licence by its name.
+    sed -i -e '/^license-files/d' -e 's/^license = .*/license = { text = "MIT" }/' "$work/source/pyproject.toml"
     pip_install --target "$work/site" "$work/source" "$work/source/pocket" || return
     export PYTHONPATH=$work/site${PYTHONPATH:+:$PYTHONPATH}
 }
