@@ -51,15 +51,19 @@ class Cublas:
         Addresses of a CUDA stream and of WORKSPACE_BYTES of the GPU's memory.
     tf32
         Whether products in float32 may round their factors to 11 bits.
+    kept
+        Whatever those two are of: it lives until cuBLAS is done with them.
     """
 
-    def __init__(self, library: Any, stream: int, workspace: int, tf32: bool) -> None:
+    def __init__(
+        self, library: Any, stream: int, workspace: int, tf32: bool, kept: Any = None
+    ) -> None:
         self._library, self._handle = library, c_void_p()
         self._call("cublasCreate_v2", byref(self._handle), handle=False)
         self._call("cublasSetStream_v2", c_void_p(stream))
         self._call("cublasSetWorkspace_v2", c_void_p(workspace), c_size_t(WORKSPACE_BYTES))
         self._call("cublasSetMathMode", c_int(_TF32 if tf32 else _DEFAULT_MATH))
-        weakref.finalize(self, library.cublasDestroy_v2, self._handle).atexit = False
+        weakref.finalize(self, _destroy, library, self._handle, kept).atexit = False
 
     def gemm(
         self,
@@ -115,3 +119,7 @@ class Cublas:
         if status:
             what = _STATUS.get(status, "it does not say why")
             raise DeviceError(f"cuBLAS failed in {function}: {what} (status {status})")
+
+
+def _destroy(library: Any, handle: c_void_p, kept: Any) -> None:
+    library.cublasDestroy_v2(handle)

@@ -224,8 +224,9 @@ class _Lane:
 
     @cached_property
     def cublas(self) -> Cublas:
-        self._workspace = cupy.empty(WORKSPACE_BYTES, np.uint8)
-        return Cublas(_library(), self.stream.ptr, self._workspace.data.ptr, self._tf32)
+        workspace = cupy.empty(WORKSPACE_BYTES, np.uint8)
+        kept = self.stream, workspace
+        return Cublas(_library(), self.stream.ptr, workspace.data.ptr, self._tf32, kept)
 
 
 class _CupySlot:

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import re
+import weakref
 from itertools import pairwise, product
 
 import numpy as np
@@ -432,6 +433,23 @@ def test_cublas_is_set_up_in_the_order_that_it_wants(tf32):
     ]
     del handle
     assert library.told[4:] == [("cublasDestroy_v2", [])]
+
+
+def test_cublas_goes_before_its_stream_and_its_workspace():
+    class Stream:
+        pass
+
+    class Library(Told):
+        def cublasDestroy_v2(self, handle):
+            assert stream() is not None
+            self.told.append("destroyed")
+
+    library, kept = Library(), Stream()
+    stream = weakref.ref(kept)
+    handle = Cublas(library, stream=11, workspace=22, tf32=False, kept=kept)
+    del kept, handle
+    assert library.told[-1] == "destroyed"
+    assert stream() is None
 
 
 @pytest.mark.parametrize(
