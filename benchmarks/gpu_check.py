@@ -39,6 +39,8 @@ ACCURACY = 0.95  # of the book's first network, at its best epoch
 BOOK = ["--cost", "quadratic", "--init", "normal", "--eta", "3"]
 BOOK += ["--epochs", "30", "--batch-size", "10"]
 TOOLS = ("memcheck", "racecheck", "synccheck")
+# What only a GPU can show. It goes first, and has so much of the tests' time.
+ON_THE_DEVICE, ITS_SHARE = "tests/backends/test_cupy_cuda.py", 0.6
 LARGEST_LOG = 8 << 20
 
 USE_IT = """\
@@ -132,14 +134,24 @@ class Check:
 
 
 def tests(check: Check, seconds: float) -> list[Result]:
-    """The whole suite, in which the device must not be skipped."""
+    """The whole suite, in which the device must not be skipped; the device's own tests first."""
     if not find_spec("pytest"):
         return [result("tests", NOT_RUN, "pytest is not installed")]
-    began = monotonic()
+    until = monotonic() + seconds
     # What is said once, on the first use of a device, would disturb tests of what is said.
     check.log("tests", run([sys.executable, "-m", "fastnn", "devices"], seconds / 2).log)
-    seconds -= monotonic() - began
-    command = [sys.executable, "-m", "pytest", "tests", "-q", "-rfE", "--tb=short"]
+    results = []
+    if (ROOT / ON_THE_DEVICE).exists():
+        share = ITS_SHARE * (until - monotonic())
+        results.append(suite(check, "tests: the device", [ON_THE_DEVICE], share))
+    others = ["tests", f"--ignore={ON_THE_DEVICE}"]
+    return [*results, suite(check, "tests", others, until - monotonic())]
+
+
+def suite(check: Check, part: str, which: list[str], seconds: float) -> Result:
+    """Run some tests, by several processes where that can be."""
+    began = monotonic()
+    command = [sys.executable, "-m", "pytest", *which, "-q", "-rfE", "--tb=short"]
     command += ["-p", "no:cacheprovider", "--continue-on-collection-errors"]
     processors = os.cpu_count() or 1
     if find_spec("xdist") and processors > 2:
@@ -147,10 +159,10 @@ def tests(check: Check, seconds: float) -> list[Result]:
     required = check.device.partition(":")[0]
     ran = run(command, seconds, FASTNN_REQUIRE=required, COLUMNS="400", PY_COLORS="0")
     check.log("tests", ran.log)
-    return [judged_tests(ran, seconds)]
+    return judged_tests(ran, seconds, part) | {"seconds": monotonic() - began}
 
 
-def judged_tests(ran: Ran, seconds: float) -> Result:
+def judged_tests(ran: Ran, seconds: float, part: str = "tests") -> Result:
     """Return what pytest's own summary says."""
     counts: dict[str, int] = {}
     lines = ran.out.strip().splitlines()
@@ -175,7 +187,7 @@ def judged_tests(ran: Ran, seconds: float) -> Result:
     good = good and counts.get("passed", 0) > 0
     more: Result = {"counts": counts, "failures": failures, "not_run": wanting}
     more["last_lines"] = lines[-5:]
-    return result("tests", PASSED if good else FAILED, why, **more)
+    return result(part, PASSED if good else FAILED, why, **more)
 
 
 def _lacking(line: str, out: str) -> str | None:

@@ -135,6 +135,12 @@ def test_a_part_that_breaks_does_not_keep_the_next_from_running(
     assert "KeyError" in parts[0]["why"]
 
 
+def test_no_name_of_a_test_differs_from_process_to_process(request: pytest.FixtureRequest) -> None:
+    # pytest-xdist runs nothing at all where its processes see other names.
+    names = [item.nodeid for item in request.session.items]
+    assert [name for name in names if " at 0x" in name] == []
+
+
 def test_a_command_past_its_limit_is_ended_with_what_it_started() -> None:
     child = "import time; print('child', flush=True); time.sleep(60)"
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
@@ -153,7 +159,8 @@ def test_the_tests_part_counts_and_names(
     def outcome(**files: str) -> dict:
         for name, text in files.items():
             (tmp_path / "tests" / f"test_{name}.py").write_text(text)
-        return gpu_check.tests(check, 60)[0]
+        (only,) = gpu_check.tests(check, 60)
+        return only
 
     good = "import os\ndef test_good(): assert os.environ['FASTNN_REQUIRE'] == 'numpy'\n"
     fine = outcome(good=good)
@@ -166,6 +173,26 @@ def test_the_tests_part_counts_and_names(
     assert bad["counts"] == {"passed": 1, "failed": 1, "error": 1}
     assert [line.split()[1] for line in bad["failures"]] == ["tests/test_bad.py::test_bad"]
     assert "test_bad.py" in (tmp_path / "tests.log").read_text()
+
+
+def test_what_only_a_gpu_can_show_comes_first(
+    check: gpu_check.Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = []
+
+    def run(command: list[str], seconds: float, **environment: str) -> Ran:
+        commands.append((command, seconds))
+        return Ran(0, "3 passed in 1s", "")
+
+    monkeypatch.setattr(gpu_check, "run", run)
+    device, others = gpu_check.tests(check, 100)
+    assert (device["part"], others["part"]) == ("tests: the device", "tests")
+    _, (first, share), (second, rest) = commands
+    assert gpu_check.ON_THE_DEVICE in first
+    assert "tests" not in first
+    assert {"tests", f"--ignore={gpu_check.ON_THE_DEVICE}"} <= set(second)
+    assert 59 < share <= 60
+    assert 99 < rest <= 100
 
 
 @pytest.mark.parametrize(
