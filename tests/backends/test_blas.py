@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from fastnn import device
 from fastnn.backends.blas import find_blas
 from fastnn.kernels import reference
-from fastnn.threads import processors, using
+from fastnn.threads import OWN_BLAS, processors, using
 
 # The uncached one
 find_anew = find_blas.__wrapped__
@@ -22,6 +23,11 @@ find_anew = find_blas.__wrapped__
 @pytest.fixture
 def no_openblas_of_our_own(monkeypatch):
     monkeypatch.setattr("fastnn.backends.blas.find_spec", lambda name: None)
+
+
+@pytest.fixture
+def an_openblas_of_our_own():
+    import_module(OWN_BLAS)  # whoever lacks it is told so
 
 
 @pytest.fixture
@@ -43,6 +49,7 @@ def teams(monkeypatch):
 SHAPES = [(257, 301, 263), (2, 301, 263)]
 
 
+@pytest.mark.usefixtures("an_openblas_of_our_own")
 @pytest.mark.parametrize("threads", [None, 1, 2, 3])
 @pytest.mark.parametrize(("m", "k", "n"), SHAPES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -115,6 +122,7 @@ def assert_usable(blas):
         np.testing.assert_array_equal(out, expected)  # whole numbers: exact
 
 
+@pytest.mark.usefixtures("an_openblas_of_our_own")
 def test_our_own_openblas_leaves_the_sharing_to_us():
     blas = find_anew()
     assert blas.single
@@ -146,6 +154,7 @@ print(json.dumps([before, state()]))
 """
 
 
+@pytest.mark.usefixtures("an_openblas_of_our_own")
 @pytest.mark.parametrize("number", [None, "2", ""])
 def test_finding_it_changes_no_setting_and_no_other_library(number):
     env = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}

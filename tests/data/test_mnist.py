@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -111,6 +112,7 @@ def archive(arrays):
 @pytest.fixture
 def mirrors(monkeypatch, tmp_path, server, gz_files, archive):
     """Two mirrors and the archive on the server, all good, and an empty cache."""
+    import_module("pooch")  # whoever lacks it is told here, not by what a thread leaves undone
     monkeypatch.setenv("FASTNN_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(download, "_LARGEST", 1 << 20)
     monkeypatch.setattr(mnist, "MIRRORS", (server.url + "one/", server.url + "two/"))
