@@ -343,7 +343,10 @@ class _Beside(Generic[T]):
     def __init__(self, work: Callable[..., T], *arguments: Any) -> None:
         self._returned, self._raised = list[T](), list[BaseException]()
         self._thread = Thread(target=self._do, args=(work, *arguments), name="fastnn-checkpoint")
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # Python 3.12 starts none when the main program has ended
+            self._do(work, *arguments)
 
     def _do(self, work: Callable[..., T], *arguments: Any) -> None:
         try:
@@ -356,7 +359,8 @@ class _Beside(Generic[T]):
         return not self._thread.is_alive()
 
     def result(self) -> T:
-        self._thread.join()
+        if not self.done:
+            self._thread.join()
         for error in self._raised:
             raise error
         (returned,) = self._returned

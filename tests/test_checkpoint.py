@@ -486,6 +486,8 @@ def test_a_training_in_a_thread_goes_on_when_the_main_program_has_ended(tmp_path
 import threading, time
 import fastnn
 
+fastnn.device("numpy")  # what it imports, Python from 3.12 on does not import at the end
+
 def work():
     time.sleep(0.3)  # till the main thread is at its end
     network = fastnn.Network([4, 3, 2], device="numpy")
