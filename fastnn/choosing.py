@@ -132,7 +132,7 @@ def choose(
     rates, failed = _kept(path, names), dict[str, str]()
     if rates is not None:
         try:
-            on(_best(rates))
+            device(_best(rates), begun.backend.dtype)
         except DeviceError:  # it could be used when that was measured
             rates = None
     if rates is None:
