@@ -32,8 +32,9 @@ _WORTH_A_THREAD = 10_000_000
 # BLAS is faster (benchmarks/NOTES.md).
 _MOST_NUMBERS = 1 << 23
 _MOST_MULTIPLICATIONS = 2_000_000_000
-# From so many samples on they are worth bringing the weights into another layout for.
-_WORTH_A_LAYOUT = 1000
+# From so many samples on they are worth bringing the weights into another layout for; more weights
+# than that are not to be held twice for each set that is measured.
+_WORTH_A_LAYOUT, _MOST_COPIED = 1000, 1 << 24
 
 
 class NumbaBackend(HostBackend):
@@ -148,11 +149,10 @@ class NumbaBackend(HostBackend):
         self, sizes: Sequence[int], rows: Array, scale: float, n: int
     ) -> CompiledFeed | None:
         """Return what feeds them forward in one call, or None where that is not worth a layout."""
-        return (
-            CompiledFeed(sizes, rows, scale, self._code, self.dtype)
-            if n >= _WORTH_A_LAYOUT
-            else None
-        )
+        weights = sum(n_in * n_out for n_in, n_out in pairwise(sizes))
+        if n < _WORTH_A_LAYOUT or weights > _MOST_COPIED:
+            return None
+        return CompiledFeed(sizes, rows, scale, self._code, self.dtype)
 
     def explain(self, plan: Plan) -> str:
         """Return which step the plan gets, and why."""

@@ -71,7 +71,15 @@ def test_it_goes_by_the_weights_as_they_are():
     np.testing.assert_allclose(after, outputs(Portions, network, rows), atol=1e-6)
 
 
-@pytest.mark.parametrize(("n", "worth"), [(999, False), (1000, True)])
-def test_for_few_samples_no_weights_are_brought_into_another_layout(n, worth):
+@pytest.mark.parametrize(
+    ("sizes", "n", "worth"),
+    [
+        ([20, 4], 999, False),
+        ([20, 4], 1000, True),
+        ([20, 4096, 4000], 1000, True),
+        ([20, 4096, 4096], 1000, False),
+    ],
+)
+def test_few_samples_and_very_many_weights_are_left_to_the_plain_way(sizes, n, worth):
     rows = np.zeros((n, 20), np.uint8)
-    assert (device("numba").fused_feed([20, 4], rows, 1.0, n) is not None) == worth
+    assert (device("numba").fused_feed(sizes, rows, 1.0, n) is not None) == worth
