@@ -125,10 +125,6 @@ def choose(
         }
     )
     names = [name for name, reason in away.items() if reason is None]
-
-    def on(name: str) -> Network:
-        return begun.to(device(name, begun.backend.dtype))
-
     rates, failed = _kept(path, names), dict[str, str]()
     if rates is not None:
         try:
@@ -140,11 +136,11 @@ def choose(
         some = Dataset(data.x[few], data.labels[few], weights)
 
         def tried(name: str) -> dict[str, Trial]:
-            own = Trial(on(name), some, batch_size, **descent)
+            there = begun.to(device(name, begun.backend.dtype))
+            own = Trial(there, some, batch_size, **descent)
             if own.step.name == "plain":
                 return {"own": own}
-            plain = Trial(own.network, some, batch_size, fused=False, **descent)
-            return {"own": own, "plain": plain}
+            return {"own": own, "plain": Trial(there, some, batch_size, fused=False, **descent)}
 
         rates, failed = _measured(names, tried)
         if rates and not failed:

@@ -78,17 +78,12 @@ def times_sigma_prime(d: Array, a: Array, activation: int) -> None:
 
 
 @njit(**FLAGS)
-def scale_row(row: Array, scale: float, out: Array) -> None:
-    """out = scale · row, of bytes or numbers."""
-    for j in range(row.size):
-        out[j] = scale * like(scale, row[j])
-
-
-@njit(**FLAGS)
 def gather(rows: Array, order: Array, start: int, stop: int, scale: float, out: Array) -> None:
     """out[i] = scale · rows[order[start + i]]."""
     for i in range(stop - start):
-        scale_row(rows[order[start + i]], scale, out[i])
+        row, scaled = rows[order[start + i]], out[i]
+        for j in range(row.size):
+            scaled[j] = scale * like(scale, row[j])
 
 
 @njit(**FLAGS)

@@ -135,15 +135,24 @@ def test_another_version_is_measured_anew(clock, monkeypatch):
     assert len(timed) == 12
 
 
-def test_a_device_that_fails_is_told_and_nothing_is_kept(clock, monkeypatch, folder):
+@pytest.fixture
+def break_numba(monkeypatch):
+    """Let the device no longer be made, with that error."""
     make = choosing.device
 
-    def failing(name, dtype):
-        if name == "numba":
-            raise RuntimeError("the kernel failed")
-        return make(name, dtype)
+    def break_numba(error):
+        def failing(name, dtype):
+            if name == "numba":
+                raise error
+            return make(name, dtype)
 
-    monkeypatch.setattr(choosing, "device", failing)
+        monkeypatch.setattr(choosing, "device", failing)
+
+    return break_numba
+
+
+def test_a_device_that_fails_is_told_and_nothing_is_kept(clock, break_numba, folder):
+    break_numba(RuntimeError("the kernel failed"))
     chosen = choose(SIZES, DATA, 10)
     assert chosen.device == "numpy"
     assert "numba: device 'numba' is broken" in chosen.why
@@ -185,17 +194,10 @@ def test_measuring_can_be_switched_off(clock, monkeypatch, how):
     assert "first usable" in chosen.why
 
 
-def test_a_device_that_breaks_after_it_was_measured_is_not_taken(clock, monkeypatch):
+def test_a_device_that_breaks_after_it_was_measured_is_not_taken(clock, break_numba):
     _, timed = clock
-    make = choosing.device
     assert choose(SIZES, DATA, 10).device == "numba"
-
-    def failing(name, dtype):
-        if name == "numba":
-            raise DeviceError("device 'numba' is broken")
-        return make(name, dtype)
-
-    monkeypatch.setattr(choosing, "device", failing)
+    break_numba(DeviceError("device 'numba' is broken"))
     chosen = choose(SIZES, DATA, 10)
     assert chosen.device == "numpy"
     assert "numba: device 'numba' is broken" in chosen.why

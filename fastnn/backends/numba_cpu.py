@@ -20,13 +20,11 @@ from fastnn.backends.base import Plan, Step
 from fastnn.backends.blas import find_blas
 from fastnn.backends.host import Array, HostBackend
 from fastnn.backends.numba_code import Code, code, modules
-from fastnn.backends.numba_feed import CompiledFeed
+from fastnn.backends.numba_feed import WORTH_A_THREAD, CompiledFeed
 from fastnn.backends.numba_step import EpochStep
 from fastnn.kernels.reference import GRADIENT_FACTOR, MATCHED, Adam, Dropped, Momentum
 from fastnn.threads import processors, team, together
 
-# With so many multiplications each, a further thread is worth its start.
-_WORTH_A_THREAD = 10_000_000
 # What the fused step leaves to the plain one, and so to BLAS: mini-batches of more numbers than
 # that, since a whole set is not to be held as floats; and of more multiplications than that, where
 # BLAS is faster (benchmarks/NOTES.md).
@@ -88,7 +86,7 @@ class NumbaBackend(HostBackend):
         """out ← alpha · op(a) op(b) + beta · out."""
         rows, columns = out.shape
         multiplications = columns * a.size  # rows · columns · the length of the sums
-        threads = team(multiplications, _WORTH_A_THREAD) if find_blas().single else 1
+        threads = team(multiplications, WORTH_A_THREAD) if find_blas().single else 1
         how = transpose_a, transpose_b, self.dtype.type(alpha), self.dtype.type(beta)
 
         def multiply(rank: int) -> None:

@@ -14,7 +14,7 @@ from fastnn.backends.numba_code import Code
 from fastnn.backends.numba_layout import Layout, lists_of_columns
 from fastnn.threads import team, together
 
-__all__ = ["CompiledFeed"]
+__all__ = ["WORTH_A_THREAD", "CompiledFeed"]
 
 Array = NDArray[Any]
 
