@@ -19,9 +19,11 @@ import numpy as np
 
 from fastnn.backends.registry import AUTO, anothers_code, device, reasons
 from fastnn.cache import cache_folder, write_whole
+from fastnn.checks import layer_sizes, whole_number
 from fastnn.data import Dataset
 from fastnn.descent import Descent
 from fastnn.errors import ArgumentError, DeviceError
+from fastnn.initialisers import initial_parameters
 from fastnn.network import Network
 from fastnn.scoring import LabelledSamples, fitting
 from fastnn.threads import processors
@@ -37,6 +39,9 @@ A_TURN, SAMPLES, MINI_BATCHES = 0.01, 16_384, 4
 # processor from a device with threads of its own: so long they are waited for at the most, with a
 # look at them so often, in seconds. What another thread works, the system counts every 4 ms.
 REST, LOOK = 0.15, 0.011
+# If the devices' first turns take longer than so many times what turns are to take, there are no
+# second ones: nobody wants to wait for a choice.
+PATIENCE = 1.7
 # Devices that are no farther apart than this, in parts of the faster's rate, chance may put in any
 # order: the first of AUTO among them is taken, the same one each time.
 TIE = 0.1
@@ -104,7 +109,7 @@ def choose(
         raise ArgumentError(f"FASTNN_AUTO can be 'static', or not be set; it is {static!r}")
     if static or not measure:
         return Choice(device("auto").spec, True, f"the first usable of {', '.join(AUTO)}")
-    begun = Network(sizes, **network, device="numpy")
+    begun = _undrawn(sizes, **network, device="numpy")
     data = fitting(begun, "training", train_set)
     batch_size, descent = batch_size_of(batch_size, len(data)), dict(descent or {})
     Descent(**descent)
@@ -136,7 +141,7 @@ def choose(
         some = Dataset(data.x[few], data.labels[few], weights)
 
         def tried(name: str) -> dict[str, Trial]:
-            there = begun.to(device(name, begun.backend.dtype))
+            there = _undrawn(sizes, **network, device=device(name, begun.backend.dtype))
             own = Trial(there, some, batch_size, **descent)
             if own.step.name == "plain":
                 return {"own": own}
@@ -158,6 +163,17 @@ def choose(
     ]
     why = "; ".join([", ".join(said), *(f"{name}: {_clause(absent[name])}" for name in absent)])
     return Choice(best, rates[best]["own"] == fastest[best], why)
+
+
+def _undrawn(
+    sizes: Sequence[int], *, init: str = "scaled", seed: int = 0, **network: Any
+) -> Network:
+    """Return a network as Network does, or refuse it, with weights that took no time to draw."""
+    initial_parameters((1, 1), init, whole_number("seed", seed, 0))
+    units = layer_sizes(sizes)
+    weights = [np.broadcast_to(np.float32(1 / m), (n, m)) for m, n in pairwise(units)]
+    biases = [np.broadcast_to(np.float32(0), n) for n in units[1:]]
+    return Network.from_parameters(weights, biases, **network)
 
 
 def _fastest(rates: Rates) -> dict[str, float]:
@@ -188,29 +204,36 @@ def _measured(
 ) -> tuple[Rates, dict[str, str]]:
     """Return samples a second by device and step, and why the devices that failed did.
 
-    Each has a turn on the way there and one on the way back: what changes meanwhile, such as the
-    speed of a processor that was asleep, is no one device's loss.
+    Each has a turn on the way there and one on the way back, unless turns take long: what changes
+    meanwhile, such as the speed of a processor that was asleep, is no one device's loss.
     """
+    took = dict[str, float]()
     watches: dict[str, dict[str, Stopwatch]] = {}
     rates, failed = Rates(), dict[str, str]()
-    turns = [*reversed(names), *names]
-    for before, name in pairwise([*turns[:1], *turns]):
-        if name in failed:
-            continue
-        try:
-            with anothers_code(name):
-                if name not in watches:
-                    trials = tried(name)
-                    watches[name] = {step: Stopwatch(trials[step], A_TURN) for step in trials}
-                if name != before:
-                    _rest()
-                rates[name] = {
-                    step: watch.trial.plan.batch_size / watch.turn()
-                    for step, watch in watches[name].items()
-                }
-        except DeviceError as error:
-            failed[name] = str(error)
-            rates.pop(name, None)
+    before = None
+    for way in (reversed(names), names):
+        steps = sum(map(len, watches.values()))
+        if sum(took.values()) > PATIENCE * steps * A_TURN:
+            break
+        for name in way:
+            if name in failed:
+                continue
+            try:
+                with anothers_code(name):
+                    if name not in watches:
+                        trials = tried(name)
+                        watches[name] = {step: Stopwatch(trials[step], A_TURN) for step in trials}
+                    if before not in (None, name):
+                        _rest()
+                    before, began = name, perf_counter()
+                    rates[name] = {
+                        step: watch.trial.plan.batch_size / watch.turn()
+                        for step, watch in watches[name].items()
+                    }
+                    took[name] = perf_counter() - began
+            except DeviceError as error:
+                failed[name] = str(error)
+                rates.pop(name, None)
     return rates, failed
 
 

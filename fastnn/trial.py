@@ -130,7 +130,8 @@ class Stopwatch:
             self._many = min(3, self._most)
             took = self.trial.timed(self._many)
         while took < self._a_turn / 2 and self._many < self._most:
-            self._many = min(4 * self._many, self._most)
+            likely = math.ceil(self._many * self._a_turn / took)
+            self._many = min(4 * self._many, likely, self._most)
             took = self.trial.timed(self._many)
         self._took, self._calls = took, max(1, round(self._a_turn / (self._one + took)))
         return self._calls

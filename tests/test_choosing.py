@@ -99,6 +99,15 @@ def test_it_is_measured_once_for_a_shape(clock, folder):
     assert len(list(folder.iterdir())) == 4
 
 
+@pytest.mark.parametrize(("seconds", "turns"), [(0.016, 6), (0.018, 3)])
+def test_turns_that_take_long_are_not_taken_twice(clock, monkeypatch, seconds, turns):
+    _, timed = clock
+    monkeypatch.setattr(choosing, "_rest", lambda: None)
+    monkeypatch.setattr(choosing, "perf_counter", lambda: seconds * len(timed))
+    assert choose(SIZES, DATA, 10).device == "numba"
+    assert len(timed) == turns
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -221,6 +230,14 @@ def test_sizes_that_do_not_fit_the_data_are_refused(sizes):
 def test_a_batch_size_that_training_refuses_is_refused(batch_size):
     with pytest.raises(ArgumentError, match="batch"):
         choose(SIZES, DATA, batch_size)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"init": "xavier"}, {"seed": -1}, {"activation": "gelu"}, {"cost": "hinge"}]
+)
+def test_a_network_that_makes_no_sense_is_refused(wrong):
+    with pytest.raises(ArgumentError, match=next(iter(wrong)).replace("init", "initialiser")):
+        choose(SIZES, DATA, 10, **wrong)
 
 
 @pytest.mark.parametrize("wrong", [{"activaton": "relu"}, {"descent": {"optimizer": "adam"}}])

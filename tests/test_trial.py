@@ -50,6 +50,19 @@ def test_a_turn_that_is_disturbed_does_not_count(trial, monkeypatch, stride, a_m
     assert seconds == pytest.approx(a_mini_batch)
 
 
+@pytest.mark.parametrize("stride", [1, 300])
+@pytest.mark.parametrize("a_mini_batch", [4e-5 * 1.3**k for k in range(12)])
+def test_a_turn_lasts_about_as_long_as_it_is_to(trial, monkeypatch, stride, a_mini_batch):
+    trial.step.stride = stride
+    a_call = 5 * a_mini_batch if stride > 1 else 0
+    _, calls = stepping(monkeypatch, a_call, a_mini_batch)
+    watch = Stopwatch(trial, 0.01)
+    for _ in range(2):
+        watch.turn()
+        assert 0.005 <= sum(a_call + n * a_mini_batch for n in calls) <= 0.0175
+        calls.clear()
+
+
 def test_calls_that_are_disturbed_now_and_then_tell_no_other_rate(trial, monkeypatch):
     """Where a call costs much at once, a slow call of one must not be taken for that."""
     trial.step.stride = 300
