@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
 from threading import Thread
@@ -20,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import model_file
-from fastnn.checks import whole_number
+from fastnn.checks import function_or_none, whole_number
 from fastnn.data import Dataset
 from fastnn.errors import ArgumentError, DataError, ModelError, OutputError
 from fastnn.history import Epoch, Score
-from fastnn.outputs import cannot_write, check_output, clear_remains, replace
+from fastnn.outputs import alone, cannot_write, check_output, clear_remains, replace
 from fastnn.told import check_same, plain
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Checkpoint:
     Raises
     ------
     ArgumentError
-        If ``every`` is out of its range.
+        If ``every`` is out of its range, or ``on_error`` no function.
     OutputError
         If the folder cannot be written to, or holds a checkpoint and the training is a new one.
     ModelError
@@ -122,6 +123,7 @@ class Checkpoint:
     ) -> None:
         if not os.fspath(folder):
             raise ArgumentError("the name of a checkpoint's folder is empty")
+        function_or_none("on_error", on_error)
         self.folder, self.on_error = Path(folder), on_error
         self.settings: dict[str, Any] = {}
         self.network: Network  # when there is one
@@ -130,7 +132,7 @@ class Checkpoint:
         self._unwritten: State | None = None
         self._told: _Beside[dict[str, Any]] | None = None
         self._writing: tuple[State, _Beside[None]] | None = None
-        self._failed = False
+        self._failed, self._held = False, ExitStack()
         self._best_epoch: int | None = None  # whose model is known to be in the folder
         if resume:
             stored = self._read()
@@ -175,12 +177,15 @@ class Checkpoint:
         ModelError
             If its optimiser kept something else.
         OutputError
-            If the folder has become such that nothing can be written there.
+            If the folder has become such that nothing can be written there, or another training is
+            at work there.
         """
         self._told = _Beside(_told, sets, settings)
         if self._state is None:
             self._check(False)
         else:
+            self._hold()
+            self._read()  # another may have gone on meanwhile
             self._compare(self.network, network, self._told.result())
             if len(self._state.kept) != kept:
                 raise ModelError(f"{self._last} is damaged: it lacks what the optimiser keeps")
@@ -202,10 +207,11 @@ class Checkpoint:
 
     def write(self) -> None:
         """Write the state that was noted last, unless it is written, and wait until it is."""
-        self._end_writing()
-        if self._unwritten is not None:
-            self._begin_writing(self._unwritten)
+        with self._held:
             self._end_writing()
+            if self._unwritten is not None:
+                self._begin_writing(self._unwritten)
+                self._end_writing()
         self._told = None
 
     def _begin_writing(self, state: State) -> None:
@@ -232,12 +238,13 @@ class Checkpoint:
     def _write(self, state: State) -> None:
         if self._told is not None:
             self.settings = self._told.result()
-        if self._state is None:
-            self._check(False)  # two may have begun in the same folder
         try:
             self.folder.mkdir(exist_ok=True)
         except OSError as error:
             raise cannot_write(self.folder, error) from error
+        if self._state is None:  # two may have begun in the same folder
+            self._hold()
+            self._check(False)
         tensors = {f"optim.{number}": each for number, each in enumerate(state.kept)}
         tensors["best"] = state.best
         tensors["history.learning_rate"] = np.array(state.learning_rates)
@@ -266,6 +273,11 @@ class Checkpoint:
         if there != content:
             replace(self._best, content)
         self._best_epoch = state.best_epoch
+
+    def _hold(self) -> None:
+        """Keep every other training from the folder until :meth:`write` has ended."""
+        self._held.close()  # by a first writing that failed
+        self._held.enter_context(alone(self._last, self.folder, "checkpoint", needed=False))
 
     def _check(self, resume: bool) -> None:
         """Refuse a folder that cannot be written to, or that a new training would take away."""

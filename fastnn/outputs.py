@@ -9,13 +9,13 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from fastnn.errors import OutputError
 
-__all__ = ["append", "beside", "cannot_write", "check_output", "clear_remains", "replace"]
+__all__ = ["alone", "append", "beside", "cannot_write", "check_output", "clear_remains", "replace"]
 
 PathLike = str | os.PathLike[str]
 
@@ -65,6 +65,42 @@ def check_output(path: PathLike, what: str, is_ours: Callable[[Path], bool]) -> 
         raise
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         raise cannot_write(path, error) from error
+
+
+@contextmanager
+def alone(path: Path, name: PathLike, what: str, *, needed: bool = True) -> Iterator[None]:
+    """Let nobody else, in another process or thread, begin with a file until the end of the block.
+
+    Parameters
+    ----------
+    path
+        The file, which may be missing. One beside it is locked, and removed in the end.
+    name, what
+        How it is called in the error's sentence, and of what kind it is, "study".
+    needed
+        Whether it is an error if nothing can be locked there, as on some network drives.
+
+    Raises
+    ------
+    OutputError
+        If somebody else is at work on it.
+    """
+    # By a name that is ours alone, since what is there is emptied.
+    lock = path.with_name(f"{beside(path)}lock")
+    with ExitStack() as stack:
+        try:
+            from filelock import FileLock
+
+            stack.enter_context(FileLock(lock, timeout=0, thread_local=False))
+            stack.callback(_remove, lock)
+        except TimeoutError:
+            raise OutputError(
+                f"cannot write {name}: another process is at work on that {what}"
+            ) from None
+        except (OSError, RuntimeError) as error:  # the latter also if the main program has ended
+            if needed:
+                raise cannot_write(lock, error) from error
+        yield
 
 
 def append(path: Path, content: bytes, head: bytes) -> None:
@@ -140,6 +176,11 @@ def beside(path: Path) -> str:
         digest = hashlib.sha256(os.fsencode(name)).hexdigest()
         name = f"{name[: LONGEST - 9]}-{digest[:8]}"
     return f".fastnn-{name}-"
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
 
 
 def cannot_write(path: PathLike, error: Exception) -> OutputError:

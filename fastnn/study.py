@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import ArgumentError, FastnnError, ModelError, OutputError
-from fastnn.outputs import beside, cannot_write, check_output, clear_remains, replace
+from fastnn.outputs import alone, cannot_write, check_output, clear_remains, replace
 
 __all__ = ["DIVERGED", "Asked", "Study"]
 
@@ -82,7 +82,7 @@ class Study:
             log.setLevel(logging.CRITICAL)
             if path is not None:
                 self._path = file = check_output(path, "a study of ours", _is_sqlite)
-                self._lock(file, stack)
+                stack.enter_context(alone(file, self.name, "study"))
                 clear_remains(file)
                 if file.exists() and file.stat().st_size:
                     self._check(file)
@@ -151,21 +151,6 @@ class Study:
             if self._path is None:
                 raise
             raise _explained(self.name, error) from error
-
-    def _lock(self, path: Path, stack: ExitStack) -> None:
-        from filelock import FileLock, Timeout
-
-        # By a name that is ours alone, since what is there is emptied, and removed in the end.
-        lock = path.with_name(f"{beside(path)}lock")
-        try:
-            stack.enter_context(FileLock(lock, timeout=0))
-        except Timeout:
-            raise OutputError(
-                f"cannot write {self.name}: another process is at work on that study"
-            ) from None
-        except (OSError, NotImplementedError) as error:  # the latter where nothing can be locked
-            raise cannot_write(lock, error) from error
-        stack.callback(_remove, lock)
 
     def _check(self, path: Path) -> None:
         """Refuse what is damaged, or another's, before Optuna writes into it."""
@@ -242,11 +227,6 @@ class Asked:
     def end(self, how: str, accuracy: float | None = None) -> None:
         """See :meth:`Study.tell`."""
         self._study.tell(self._trial, how, accuracy)
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        path.unlink()
 
 
 def _is_sqlite(path: Path) -> bool:

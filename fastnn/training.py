@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from fastnn.backends.base import Array, Backend, Plan, Step
 from fastnn.backprop import step_for
 from fastnn.checkpoint import Checkpoint, State
-from fastnn.checks import MOST_EPOCHS, MOST_THREADS, is_true, positive_number, whole_number
+from fastnn.checks import (
+    MOST_EPOCHS,
+    MOST_THREADS,
+    function_or_none,
+    is_true,
+    positive_number,
+    whole_number,
+    yes_or_no,
+)
 from fastnn.descent import Descent
 from fastnn.errors import ArgumentError, Diverged
 from fastnn.history import Epoch, History, Progress, Score
@@ -160,6 +168,9 @@ def train(
     if learning_rate is not None:
         rate = positive_number("learning_rate", learning_rate)
     seed = whole_number("seed", seed, 0)
+    shuffle, fused = yes_or_no("shuffle", shuffle), yes_or_no("fused", fused)
+    function_or_none("on_epoch", on_epoch)
+    function_or_none("on_call", on_call)
     if threads is not None:
         threads = whole_number("threads", threads, 1, MOST_THREADS)
     schedule = schedule_of(schedule)
@@ -182,39 +193,41 @@ def train(
             f"nothing in one mini-batch; their product must be below the number of samples, {n:,}"
         )
 
-    state = None
-    if checkpoint is not None:
-        if not isinstance(checkpoint, Checkpoint):
-            raise ArgumentError(
-                f"checkpoint must be a fastnn.Checkpoint, not {type(checkpoint).__name__}"
-            )
-        told = {
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "learning_rate": rate,
-            **descent.described(),
-            "dropout": None if plan.dropout is None else plan.dropout.rates,
-            "schedule": {"name": schedule.name, **asdict(schedule)},
-            "patience": patience,
-            "seed": seed,
-            "shuffle": bool(shuffle),
-            "device": backend.spec,
-            "precision": backend.precision,
-            "fused": bool(fused),
-            "threads": threads,
-        }
-        state = checkpoint.begin(network, sets, told, len(plan.update.kept) if plan.update else 0)
+    if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
+        raise ArgumentError(
+            f"checkpoint must be a fastnn.Checkpoint, not {type(checkpoint).__name__}"
+        )
 
+    state = None
     # What overflows on the host is found by the check for divergence, and said once.
     with ExitStack() as stack:
         stack.enter_context(using(threads))
         stack.enter_context(np.errstate(over="ignore", invalid="ignore"))
+        if checkpoint is not None:
+            told = {
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "learning_rate": rate,
+                **descent.described(),
+                "dropout": None if plan.dropout is None else plan.dropout.rates,
+                "schedule": {"name": schedule.name, **asdict(schedule)},
+                "patience": patience,
+                "seed": seed,
+                "shuffle": shuffle,
+                "device": backend.spec,
+                "precision": backend.precision,
+                "fused": fused,
+                "threads": threads,
+            }
+            stack.callback(checkpoint.write)
+            kept = len(plan.update.kept) if plan.update else 0
+            state = checkpoint.begin(network, sets, told, kept)
         best = _Best(network)
         if state is not None:
             _fill(backend, network.buffer, state.parameters)
             if plan.update is not None:
-                for kept, values in zip(plan.update.kept, state.kept, strict=True):
-                    _fill(backend, kept, values)
+                for each, values in zip(plan.update.kept, state.kept, strict=True):
+                    _fill(backend, each, values)
                 plan.update.taken = state.taken
             best.see(state.epochs[state.best_epoch - 1], state.best)
         step = step_for(backend, plan, fused)
@@ -229,8 +242,6 @@ def train(
         watch = _Watch(network)
         if patience is not None:  # however it ends
             stack.callback(best.put_back)
-        if checkpoint is not None:
-            stack.callback(checkpoint.write)
         for number in range(len(history.epochs) + 1, epochs + 1):
             if number - 1 - best.epoch == patience:
                 break
@@ -243,7 +254,9 @@ def train(
                 seconds = max(perf_counter() - began, 1e-9)  # on a coarse clock it could be 0
                 if not watch.finite():
                     _finite_parameters(network, {}, number, eta)
-                if on_call and is_true(on_call(Progress(number, done, n, done / seconds))):
+                if on_call is not None and is_true(
+                    on_call(Progress(number, done, n, done / seconds))
+                ):
                     _finite_parameters(network, {}, number, eta)
                     return history
             with profile.span(EVALUATE, backend) if profile is not None else nullcontext():

@@ -473,6 +473,54 @@ def test_what_could_not_be_written_is_told_and_tried_again_after_the_next_epoch(
     assert Checkpoint(tmp_path, resume=True).done == 6
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_only_one_training_is_at_work_in_a_folder(tmp_path, resume):
+    options = {"optimiser": "adam", "learning_rate": 0.01}
+    if resume:
+        run(Checkpoint(tmp_path), to=1, **options)
+    refused = []
+
+    def also(epoch):
+        if epoch.epoch == 3:
+            while not (tmp_path / "last.safetensors").exists():  # another thread writes it
+                time.sleep(0.001)
+            with pytest.raises(OutputError, match="another process is at work on that checkpoint"):
+                run(Checkpoint(tmp_path, resume=True), **options)
+            refused.append(epoch)
+
+    ended, _ = run(Checkpoint(tmp_path, resume=resume), to=5, on_epoch=also, **options)
+    assert len(refused) == 1
+    assert same(ended, run(to=5, **options)[0])
+    assert sorted(os.listdir(tmp_path)) == ["best.safetensors", "last.safetensors"]
+
+
+def test_what_another_has_added_meanwhile_is_not_done_again(folder):
+    waiting = Checkpoint(folder, resume=True)
+    run(Checkpoint(folder, resume=True), to=4, optimiser="adam")
+    epochs = []
+    ended, _ = run(waiting, optimiser="adam", on_epoch=lambda epoch: epochs.append(epoch.epoch))
+    assert epochs == [5, 6]
+    assert same(ended, run(optimiser="adam")[0])
+
+
+def test_a_training_that_was_refused_keeps_nobody_from_the_folder(folder):
+    refused = Checkpoint(folder, resume=True)
+    with pytest.raises(ArgumentError, match="batch size"):
+        run(refused, optimiser="adam", batch_size=3)
+    ended, _ = run(Checkpoint(folder, resume=True), optimiser="adam")
+    assert same(ended, run(optimiser="adam")[0])
+
+
+def test_where_nothing_can_be_locked_it_trains_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr("filelock.FileLock.acquire", missing)
+    run(Checkpoint(tmp_path), to=3)
+    assert same(run(Checkpoint(tmp_path, resume=True))[0], run()[0])
+
+
+def missing(*_, **__):
+    raise NotImplementedError
+
+
 def test_it_may_be_copied_and_sent_to_another_process(tmp_path):
     checkpoint = Checkpoint(tmp_path / "run")
     run(checkpoint, to=2)
