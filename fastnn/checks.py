@@ -21,6 +21,7 @@ __all__ = [
     "MOST_EPOCHS",
     "MOST_THREADS",
     "fits_memory",
+    "function_or_none",
     "is_true",
     "layer_sizes",
     "number_arrays",
@@ -28,6 +29,7 @@ __all__ = [
     "positive_number",
     "weights_of_classes",
     "whole_number",
+    "yes_or_no",
 ]
 
 BALANCED = "balanced"  # in place of the classes' weights
@@ -86,6 +88,19 @@ def weights_of_classes(value: Any) -> str | tuple[float, ...]:
         f"class_weights must be {BALANCED!r} or a number for each class, 0 or more and not all 0, "
         f"not {reprlib.repr(value)}"
     )
+
+
+def yes_or_no(name: str, value: Any) -> bool:
+    """Return the value as a bool, or raise an ArgumentError if it is another thing, as "no" is."""
+    if not isinstance(value, bool | np.bool):
+        raise ArgumentError(f"{name} must be True or False, not {reprlib.repr(value)}")
+    return bool(value)
+
+
+def function_or_none(name: str, value: Any) -> None:
+    """Raise an ArgumentError if it is neither None nor to be called."""
+    if value is not None and not callable(value):
+        raise ArgumentError(f"{name} must be a function, or None, not {reprlib.repr(value)}")
 
 
 def is_true(answer: object) -> bool:

@@ -15,7 +15,7 @@ from typing import ClassVar, NamedTuple, TypeAlias
 import numpy as np
 
 from fastnn.backends.base import Array, Backend, Layer
-from fastnn.checks import number_between
+from fastnn.checks import number_between, yes_or_no
 from fastnn.errors import ArgumentError, known_name
 from fastnn.kernels import reference
 
@@ -58,6 +58,7 @@ class SGD:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "momentum", number_between("momentum", self.momentum, 0, 1))
+        object.__setattr__(self, "nesterov", yes_or_no("nesterov", self.nesterov))
         if self.nesterov and not self.momentum:
             raise ArgumentError("Nesterov's method needs a momentum above 0, such as 0.9")
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastnn.backends.base import Array, Plan
 from fastnn.backprop import step_for
-from fastnn.checks import MOST_THREADS, is_true, whole_number
+from fastnn.checks import MOST_THREADS, function_or_none, is_true, whole_number, yes_or_no
 from fastnn.data import Dataset
 from fastnn.descent import Descent
 from fastnn.errors import DataError
@@ -102,6 +102,8 @@ def range_test(
     data = fitting(copy, "training", train_set)
     n, seed = len(data), whole_number("seed", seed, 0)
     batch_size = batch_size_of(batch_size, n)
+    fused = yes_or_no("fused", fused)
+    function_or_none("on_rate", on_rate)
     if threads is not None:
         threads = whole_number("threads", threads, 1, MOST_THREADS)
     descent = Descent(optimiser_of(optimiser), l1, l2, clip_norm, dropout, class_weights)

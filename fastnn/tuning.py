@@ -16,7 +16,7 @@ from typing import Any
 
 from fastnn.backends.base import Backend
 from fastnn.backends.registry import device as find_device
-from fastnn.checks import is_true, positive_number, whole_number
+from fastnn.checks import function_or_none, is_true, positive_number, whole_number
 from fastnn.data import Dataset
 from fastnn.descent import Descent
 from fastnn.dropout import layer_rates
@@ -326,6 +326,8 @@ def tune(
         known_name("setting", name, {"hidden", *NETWORK, *TRAINING})
     trials = whole_number("trials", trials, 1, MOST_TRIALS)
     seed = whole_number("seed", seed, 0)
+    for name, called in (("on_rate", on_rate), ("on_epoch", on_epoch), ("on_call", on_call)):
+        function_or_none(name, called)
     if set(SEARCHED) <= settings.keys():
         raise ArgumentError(
             f"nothing is left to search for: {', '.join(SEARCHED)} are all given; leave one out"

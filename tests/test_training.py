@@ -538,6 +538,10 @@ def test_a_training_that_diverged_is_not_ended_as_if_nothing_were(monkeypatch):
         ("threads", (0, -1, 1.5, "2", True, 10**6), "threads must be a whole number, 1 to 1,024"),
         ("batch_size", (104, 10**30), "more than the 103 training samples"),
         ("seed", (-1, 0.5, None, "0"), "seed must be a whole number, 0 or more"),
+        ("shuffle", ("no", 0, None), "shuffle must be True or False"),
+        ("fused", ("plain", 1, None), "fused must be True or False"),
+        ("on_epoch", (3, "print", False), "on_epoch must be a function, or None"),
+        ("on_call", (3, "print", False), "on_call must be a function, or None"),
         (
             "learning_rate",
             (0, -0.5, float("nan"), float("inf"), "fast", [0.5], 1j, 10**400),
@@ -545,7 +549,7 @@ def test_a_training_that_diverged_is_not_ended_as_if_nothing_were(monkeypatch):
         ),
     ],
 )
-def test_numbers_that_cannot_be(option, values, says):
+def test_arguments_that_cannot_be(option, values, says):
     network = make_network()
     before = parameters(network)
     for value in values:
