@@ -1,10 +1,7 @@
 """What stays of a training that is killed: its state at the end of an epoch, in a folder.
 
-``last.safetensors`` is a model file with more in it: what the optimiser keeps, the best epoch's
-parameters, the history, and all that the training was told. Orders are drawn from the seed and the
-epoch's number, and a schedule goes by the history, so that this is all that the next epoch needs:
-a training that goes on from there comes to the same bits. ``best.safetensors`` is the model of the
-best epoch.
+``last.safetensors`` holds the state, and a training that goes on from there comes to the same bits.
+``best.safetensors`` is the model of the best epoch.
 """
 
 from __future__ import annotations
@@ -12,60 +9,27 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
 
 from fastnn import model_file
 from fastnn.checks import function_or_none, whole_number
 from fastnn.data import Dataset
 from fastnn.errors import ArgumentError, DataError, ModelError, OutputError
-from fastnn.history import Epoch, Score
 from fastnn.outputs import alone, cannot_write, check_output, clear_remains, replace
+from fastnn.state import State, content, read
 from fastnn.told import check_same, plain
 
 if TYPE_CHECKING:
     from fastnn.network import Network
 
-__all__ = ["Checkpoint", "State"]
-
-Array = NDArray[Any]
+__all__ = ["Checkpoint"]
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 
 # Of what a training was told, what may be another when it goes on.
 FREE = {"epochs", "device", "precision", "fused", "threads"}
-
-COLUMNS = [field.name for field in fields(Epoch)][1:]
-
-
-@dataclass
-class State:
-    """A training at the end of an epoch.
-
-    Attributes
-    ----------
-    epochs, learning_rates
-        The history so far.
-    parameters
-        The network's, one array.
-    kept, taken
-        The optimiser's: see :class:`fastnn.optimisers.Update`. None and 0 for plain descent.
-    best_epoch, best
-        The number of the best epoch, and its parameters.
-    """
-
-    epochs: list[Epoch]
-    learning_rates: list[float]
-    parameters: Array
-    kept: list[Array]
-    taken: int
-    best_epoch: int
-    best: Array
 
 
 class Checkpoint:
@@ -245,33 +209,20 @@ class Checkpoint:
         if self._state is None:  # two may have begun in the same folder
             self._hold()
             self._check(False)
-        tensors = {f"optim.{number}": each for number, each in enumerate(state.kept)}
-        tensors["best"] = state.best
-        tensors["history.learning_rate"] = np.array(state.learning_rates)
-        for name in COLUMNS:
-            if getattr(state.epochs[0], name) is not None:
-                tensors[f"history.{name}"] = np.array([getattr(e, name) for e in state.epochs])
-        told = {
-            "settings": self.settings,
-            "every": self.every,
-            "taken": state.taken,
-            "best_epoch": state.best_epoch,
-        }
-        more = {model_file.CHECKPOINT: told}
-        replace(self._last, model_file.content(self.network, state.parameters, tensors, **more))
+        replace(self._last, content(self.network, state, self.settings, self.every))
         self._state = state
         self._keep_best(state)
 
     def _keep_best(self, state: State) -> None:
         if self._best_epoch == state.best_epoch:
             return
-        content = model_file.content(self.network, state.best)
+        model = model_file.content(self.network, state.best)
         try:
             there = self._best.read_bytes()
         except OSError:
             there = b""
-        if there != content:
-            replace(self._best, content)
+        if there != model:
+            replace(self._best, model)
         self._best_epoch = state.best_epoch
 
     def _hold(self) -> None:
@@ -303,18 +254,8 @@ class Checkpoint:
             raise ModelError(f"there is no checkpoint in {self.folder}: it is no folder")
         if not os.path.lexists(path):
             raise ModelError(f"there is no checkpoint in {self.folder}: it has no {LAST}")
-        stored = model_file.load(path, device="numpy")
-        description, tensors = model_file.read(path)
-        if model_file.CHECKPOINT not in description:
-            raise ModelError(f"{path} is a model, and no checkpoint to go on from")
-        try:
-            told = description[model_file.CHECKPOINT]
-            self.settings = dict(told["settings"])
-            self._state, self.network = _state(stored, told, tensors), stored
-            return whole_number("every", told["every"], 1)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            why = error if isinstance(error, ArgumentError) else "its description is not complete"
-            raise ModelError(f"{path} is damaged: {why}") from error
+        self.network, self._state, self.settings, every = read(path)
+        return every
 
     def _compare(self, stored: Network, network: Network, now: Mapping[str, Any]) -> None:
         """Say in what the training in the folder differs from the one that is to go on."""
@@ -377,39 +318,6 @@ class _Beside(Generic[T]):
             raise error
         (returned,) = self._returned
         return returned
-
-
-def _state(network: Network, told: Mapping[str, Any], tensors: Mapping[str, Array]) -> State:
-    """Return the state that a file holds, or raise an error of those that _read expects."""
-    parameters = network.backend.to_numpy(network.buffer)
-    kept = [tensors[f"optim.{n}"] for n in range(sum(name[:6] == "optim." for name in tensors))]
-    for array in (tensors["best"], *kept):
-        if (array.shape, array.dtype) != (parameters.shape, parameters.dtype):
-            raise ArgumentError("its tensors are not those of its layers")
-    columns = {name[8:]: array for name, array in tensors.items() if name.startswith("history.")}
-    rates = columns.pop("learning_rate")
-    sets = dict(told["settings"]["sets"])
-    measured = {f"{key}_{what}" for key in sets for what in Score._fields}
-    if columns.keys() != {"seconds", "samples_per_second"} | measured or any(
-        array.shape != (rates.size,) or array.dtype != np.float64
-        for array in (rates, *columns.values())
-    ):
-        raise ArgumentError("its history does not fit together")
-    if not all(np.isfinite(array).all() for array in tensors.values()):
-        raise ArgumentError("it holds numbers that are not finite")
-    rows = zip(*(array.tolist() for array in columns.values()), strict=True)
-    epochs = [
-        Epoch(number, **dict(zip(columns, row, strict=True))) for number, row in enumerate(rows, 1)
-    ]
-    return State(
-        epochs=epochs,
-        learning_rates=rates.tolist(),
-        parameters=parameters,
-        kept=kept,
-        taken=whole_number("taken", told["taken"], 0),
-        best_epoch=whole_number("best_epoch", told["best_epoch"], 1, len(epochs)),
-        best=tensors["best"],
-    )
 
 
 def _told(sets: Mapping[str, Dataset], settings: Mapping[str, Any]) -> dict[str, Any]:

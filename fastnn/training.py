@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fastnn.backends.base import Array, Backend, Plan, Step
 from fastnn.backprop import step_for
-from fastnn.checkpoint import Checkpoint, State
+from fastnn.checkpoint import Checkpoint
 from fastnn.checks import (
     MOST_EPOCHS,
     MOST_THREADS,
@@ -35,6 +35,7 @@ from fastnn.optimisers import Optimiser, optimiser_of
 from fastnn.profiling import EVALUATE, Profile
 from fastnn.schedules import Schedule, schedule_of
 from fastnn.scoring import LabelledSamples, Scorer, check_network, fitting
+from fastnn.state import State
 from fastnn.threads import using
 
 __all__ = ["batch_size_of", "check_validated", "epoch_order", "train"]

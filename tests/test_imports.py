@@ -45,7 +45,8 @@ LAYERS = [
     # Network.save and load stand in for model_file, and import it when they are called.
     ["fastnn.network", "fastnn.model_file"],
     ["fastnn.history", "fastnn.profiling"],
-    ["fastnn.checkpoint", "fastnn.log", "fastnn.schedules", "fastnn.tensorboard"],
+    ["fastnn.log", "fastnn.schedules", "fastnn.state", "fastnn.tensorboard"],
+    ["fastnn.checkpoint"],
     ["fastnn.scoring"],
     ["fastnn.descent"],
     ["fastnn.training"],
