@@ -14,11 +14,12 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fastnn import model_file
-from fastnn.checks import function_or_none, whole_number
+from fastnn import state as state_file
+from fastnn.checks import function_or_none, whole_number, yes_or_no
 from fastnn.data import Dataset
 from fastnn.errors import ArgumentError, DataError, ModelError, OutputError
 from fastnn.outputs import alone, cannot_write, check_output, clear_remains, replace
-from fastnn.state import State, content, read
+from fastnn.state import State
 from fastnn.told import check_same, plain
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Checkpoint:
     Parameters
     ----------
     folder
-        Where it is kept. It is made with the first checkpoint.
+        Where it is kept. It is made when training begins.
     every
         After how many epochs one is written, 1 or more. The last epoch's is written in any case.
         Default 1, or as before.
@@ -70,7 +71,8 @@ class Checkpoint:
     Raises
     ------
     ArgumentError
-        If ``every`` is out of its range, or ``on_error`` no function.
+        If ``every`` is out of its range, ``resume`` neither True nor False, or ``on_error`` no
+        function.
     OutputError
         If the folder cannot be written to, or holds a checkpoint and the training is a new one.
     ModelError
@@ -98,9 +100,9 @@ class Checkpoint:
         self._writing: tuple[State, _Beside[None]] | None = None
         self._failed, self._held = False, ExitStack()
         self._best_epoch: int | None = None  # whose model is known to be in the folder
-        if resume:
-            stored = self._read()
-            every = stored if every is None else every
+        if yes_or_no("resume", resume):
+            before = self._read()
+            every = before if every is None else every
         self.every = 1 if every is None else whole_number("every", every, 1)
         self._check(resume)
 
@@ -144,21 +146,30 @@ class Checkpoint:
             If the folder has become such that nothing can be written there, or another training is
             at work there.
         """
-        self._told = _Beside(_told, sets, settings)
-        if self._state is None:
-            self._check(False)
-        else:
-            self._hold()
-            self._read()  # another may have gone on meanwhile
-            self._compare(self.network, network, self._told.result())
-            if len(self._state.kept) != kept:
-                raise ModelError(f"{self._last} is damaged: it lacks what the optimiser keeps")
-        for file in (self._last, self._best):
-            clear_remains(file)
-        self.network = network
         if self._state is not None:
-            # It may have been killed between the two files.
-            self._keep_best(self._state)
+            self._seek()
+        try:
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise cannot_write(self.folder, error) from error
+        with ExitStack() as held:
+            busy = f"cannot write {self.folder}: another training is at work there"
+            held.enter_context(alone(self._last, busy, needed=False))
+            self._told = _Beside(_told, sets, settings)
+            if self._state is None:
+                self._check(False)
+            else:
+                self._read()  # another may have gone on meanwhile
+                self._compare(self.network, network, self._told.result())
+                if len(self._state.kept) != kept:
+                    raise ModelError(f"{self._last} is damaged: it lacks what the optimiser keeps")
+            for file in (self._last, self._best):
+                clear_remains(file)
+            self.network, self._unwritten, self._failed = network, None, False
+            if self._state is not None:
+                # It may have been killed between the two files.
+                self._keep_best(self._state)
+            self._held = held.pop_all()
         return self._state
 
     def note(self, state: State) -> None:
@@ -171,12 +182,14 @@ class Checkpoint:
 
     def write(self) -> None:
         """Write the state that was noted last, unless it is written, and wait until it is."""
-        with self._held:
+        try:
             self._end_writing()
             if self._unwritten is not None:
                 self._begin_writing(self._unwritten)
                 self._end_writing()
-        self._told = None
+        finally:
+            self._told = None
+            self._held.close()
 
     def _begin_writing(self, state: State) -> None:
         self._end_writing()
@@ -202,14 +215,7 @@ class Checkpoint:
     def _write(self, state: State) -> None:
         if self._told is not None:
             self.settings = self._told.result()
-        try:
-            self.folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise cannot_write(self.folder, error) from error
-        if self._state is None:  # two may have begun in the same folder
-            self._hold()
-            self._check(False)
-        replace(self._last, content(self.network, state, self.settings, self.every))
+        replace(self._last, state_file.content(self.network, state, self.settings, self.every))
         self._state = state
         self._keep_best(state)
 
@@ -224,11 +230,6 @@ class Checkpoint:
         if there != model:
             replace(self._best, model)
         self._best_epoch = state.best_epoch
-
-    def _hold(self) -> None:
-        """Keep every other training from the folder until :meth:`write` has ended."""
-        self._held.close()  # by a first writing that failed
-        self._held.enter_context(alone(self._last, self.folder, "checkpoint", needed=False))
 
     def _check(self, resume: bool) -> None:
         """Refuse a folder that cannot be written to, or that a new training would take away."""
@@ -247,14 +248,17 @@ class Checkpoint:
         check_output(self._last, "a checkpoint", lambda _: True)
         model_file.check_writable(self._best)
 
-    def _read(self) -> int:
-        """Take the state from the folder; return after how many epochs it was written."""
-        path = self._last
+    def _seek(self) -> None:
+        """Say what is missing, unless there is a checkpoint."""
         if not self.folder.is_dir():
             raise ModelError(f"there is no checkpoint in {self.folder}: it is no folder")
-        if not os.path.lexists(path):
+        if not os.path.lexists(self._last):
             raise ModelError(f"there is no checkpoint in {self.folder}: it has no {LAST}")
-        self.network, self._state, self.settings, every = read(path)
+
+    def _read(self) -> int:
+        """Take the state from the folder; return after how many epochs it is written."""
+        self._seek()
+        self.network, self._state, self.settings, every = state_file.read(self._last)
         return every
 
     def _compare(self, stored: Network, network: Network, now: Mapping[str, Any]) -> None:

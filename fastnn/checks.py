@@ -8,6 +8,7 @@ import os
 import reprlib
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
 from numbers import Real
 from typing import Any
 
@@ -122,7 +123,11 @@ def fits_memory(what: str, needed: int) -> None:
 
 
 def layer_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
-    """Return the units of every layer, two layers at least, or raise an ArgumentError."""
+    """Return the units of every layer, or raise an ArgumentError.
+
+    They are two layers at least, and no more parameters than this machine has room for: drawn in
+    float64, and copied in a precision that may be that.
+    """
     if not isinstance(sizes, Sequence | np.ndarray):
         raise ArgumentError(f"sizes must be a list of whole numbers, not {sizes!r}")
     checked = tuple(whole_number("a layer's size", size, 1) for size in sizes)
@@ -130,6 +135,8 @@ def layer_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
         raise ArgumentError(
             f"a network has an input and an output layer at least, not {list(sizes)}"
         )
+    parameters = sum((n_in + 1) * n_out for n_in, n_out in pairwise(checked))
+    fits_memory(f"a network of {parameters:,} parameters", 16 * parameters)
     return checked
 
 

@@ -210,7 +210,7 @@ def _measured(
     took = dict[str, float]()
     watches: dict[str, dict[str, Stopwatch]] = {}
     rates, failed = Rates(), dict[str, str]()
-    before = None
+    now = None
     for way in (reversed(names), names):
         steps = sum(map(len, watches.values()))
         if sum(took.values()) > PATIENCE * steps * A_TURN:
@@ -218,6 +218,7 @@ def _measured(
         for name in way:
             if name in failed:
                 continue
+            before, now = now, name
             try:
                 with anothers_code(name):
                     if name not in watches:
@@ -225,7 +226,7 @@ def _measured(
                         watches[name] = {step: Stopwatch(trials[step], A_TURN) for step in trials}
                     if before not in (None, name):
                         _rest()
-                    before, began = name, perf_counter()
+                    began = perf_counter()
                     rates[name] = {
                         step: watch.trial.plan.batch_size / watch.turn()
                         for step, watch in watches[name].items()

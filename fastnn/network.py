@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from fastnn.activations import layer_activations
 from fastnn.backends.base import Array, Backend, Layer, pieces
 from fastnn.backends.registry import device as find_device
-from fastnn.checks import fits_memory, layer_sizes, number_arrays, whole_number
+from fastnn.checks import layer_sizes, number_arrays, whole_number
 from fastnn.costs import check_pair
 from fastnn.data.arrays import as_samples
 from fastnn.errors import ArgumentError, DataError
@@ -135,11 +135,6 @@ class Network:
         check_pair(cost, output)
         self.cost = cost
         self.backend = find_device(device, dtype)
-        # Drawn in float64 on the host, then copied in the network's own precision.
-        fits_memory(
-            f"a network of {self.parameter_count:,} parameters",
-            self.parameter_count * (8 + self.backend.dtype.itemsize),
-        )
         # Kept for the model file: what the network was trained on, {"name": ..., "sha256": ...}.
         self.trained_on: _Origin = None
 

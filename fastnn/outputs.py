@@ -68,22 +68,22 @@ def check_output(path: PathLike, what: str, is_ours: Callable[[Path], bool]) -> 
 
 
 @contextmanager
-def alone(path: Path, name: PathLike, what: str, *, needed: bool = True) -> Iterator[None]:
+def alone(path: Path, busy: str, *, needed: bool = True) -> Iterator[None]:
     """Let nobody else, in another process or thread, begin with a file until the end of the block.
 
     Parameters
     ----------
     path
         The file, which may be missing. One beside it is locked, and removed in the end.
-    name, what
-        How it is called in the error's sentence, and of what kind it is, "study".
+    busy
+        What is said if somebody else is at work on it.
     needed
         Whether it is an error if nothing can be locked there, as on some network drives.
 
     Raises
     ------
     OutputError
-        If somebody else is at work on it.
+        If somebody else is at work on it, or it cannot be locked and has to be.
     """
     # By a name that is ours alone, since what is there is emptied.
     lock = path.with_name(f"{beside(path)}lock")
@@ -91,13 +91,12 @@ def alone(path: Path, name: PathLike, what: str, *, needed: bool = True) -> Iter
         try:
             from filelock import FileLock
 
-            stack.enter_context(FileLock(lock, timeout=0, thread_local=False))
+            # What would be had in place of a lock stays when the process is killed.
+            stack.enter_context(FileLock(lock, timeout=0, fallback_to_soft=False))
             stack.callback(_remove, lock)
         except TimeoutError:
-            raise OutputError(
-                f"cannot write {name}: another process is at work on that {what}"
-            ) from None
-        except (OSError, RuntimeError) as error:  # the latter also if the main program has ended
+            raise OutputError(busy) from None
+        except (OSError, RuntimeError) as error:  # the latter if the main program has ended
             if needed:
                 raise cannot_write(lock, error) from error
         yield

@@ -41,7 +41,7 @@ class State:
     parameters
         The network's, one array.
     kept, taken
-        The optimiser's: see :class:`fastnn.optimisers.Update`. None and 0 for plain descent.
+        The optimiser's: see :class:`fastnn.optimisers.Update`. [] and 0 for plain descent.
     best_epoch, best
         The number of the best epoch, and its parameters.
     """
@@ -99,7 +99,7 @@ def read(path: Path) -> Stored:
     Raises
     ------
     ModelError
-        If it is missing, damaged, or none of these.
+        If it is missing, damaged, or no checkpoint.
     """
     network = model_file.load(path, device="numpy")
     description, tensors = model_file.read(path)

@@ -82,7 +82,8 @@ class Study:
             log.setLevel(logging.CRITICAL)
             if path is not None:
                 self._path = file = check_output(path, "a study of ours", _is_sqlite)
-                stack.enter_context(alone(file, self.name, "study"))
+                busy = f"cannot write {self.name}: another process is at work on that study"
+                stack.enter_context(alone(file, busy))
                 clear_remains(file)
                 if file.exists() and file.stat().st_size:
                     self._check(file)

@@ -157,7 +157,8 @@ def train(
         If a set does not fit the network, or is not the checkpoint's; if no training sample's
         weight is above 0.
     OutputError
-        If a checkpoint cannot be written, and has no ``on_error``.
+        If a checkpoint cannot be written, and has no ``on_error``; if another training is at work
+        in its folder.
     Diverged
         If a parameter is not finite after a call of the step, four times a second or more, or a
         cost after an epoch.
@@ -220,9 +221,9 @@ def train(
                 "fused": fused,
                 "threads": threads,
             }
-            stack.callback(checkpoint.write)
             kept = len(plan.update.kept) if plan.update else 0
             state = checkpoint.begin(network, sets, told, kept)
+            stack.callback(checkpoint.write)
         best = _Best(network)
         if state is not None:
             _fill(backend, network.buffer, state.parameters)

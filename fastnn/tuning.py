@@ -16,7 +16,7 @@ from typing import Any
 
 from fastnn.backends.base import Backend
 from fastnn.backends.registry import device as find_device
-from fastnn.checks import function_or_none, is_true, positive_number, whole_number
+from fastnn.checks import function_or_none, is_true, positive_number, whole_number, yes_or_no
 from fastnn.data import Dataset
 from fastnn.descent import Descent
 from fastnn.dropout import layer_rates
@@ -326,8 +326,16 @@ def tune(
         known_name("setting", name, {"hidden", *NETWORK, *TRAINING})
     trials = whole_number("trials", trials, 1, MOST_TRIALS)
     seed = whole_number("seed", seed, 0)
-    for name, called in (("on_rate", on_rate), ("on_epoch", on_epoch), ("on_call", on_call)):
-        function_or_none(name, called)
+    called = {
+        "on_rate": on_rate,
+        "on_start": on_start,
+        "on_trial": on_trial,
+        "on_epoch": on_epoch,
+        "on_call": on_call,
+    }
+    for name, function in called.items():
+        function_or_none(name, function)
+    settings["shuffle"] = yes_or_no("shuffle", settings.get("shuffle", True))
     if set(SEARCHED) <= settings.keys():
         raise ArgumentError(
             f"nothing is left to search for: {', '.join(SEARCHED)} are all given; leave one out"
@@ -459,7 +467,7 @@ def _told(
         "epochs": settings["epochs"],
         "patience": settings["patience"],
         "seed": settings["seed"],
-        "shuffle": bool(settings.get("shuffle", True)),
+        "shuffle": settings["shuffle"],
         **descent.described(),
         "dropout": layer_rates(descent.dropout, len(hidden)),
         "schedule": {"name": schedule.name, **asdict(schedule)},

@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import errno
+import fcntl
 import json
 import os
 import pickle
@@ -474,24 +476,43 @@ def test_what_could_not_be_written_is_told_and_tried_again_after_the_next_epoch(
 
 
 @pytest.mark.parametrize("resume", [False, True])
-def test_only_one_training_is_at_work_in_a_folder(tmp_path, resume):
+@pytest.mark.parametrize("itself", [False, True])
+def test_only_one_training_is_at_work_in_a_folder(tmp_path, resume, itself):
     options = {"optimiser": "adam", "learning_rate": 0.01}
     if resume:
         run(Checkpoint(tmp_path), to=1, **options)
-    refused = []
+    checkpoint, opened, refused = Checkpoint(tmp_path, resume=resume), [], []
 
     def also(epoch):
-        if epoch.epoch == 3:
+        if epoch.epoch == 2:
+            opened.append(os.open(next(tmp_path.glob(".fastnn-last*lock")), os.O_RDWR))
+        if epoch.epoch == 4:
             while not (tmp_path / "last.safetensors").exists():  # another thread writes it
                 time.sleep(0.001)
-            with pytest.raises(OutputError, match="another process is at work on that checkpoint"):
-                run(Checkpoint(tmp_path, resume=True), **options)
+            other = checkpoint if itself else Checkpoint(tmp_path, resume=True)
+            with pytest.raises(OutputError, match="another training is at work there"):
+                run(other, to=7, **options)
             refused.append(epoch)
 
-    ended, _ = run(Checkpoint(tmp_path, resume=resume), to=5, on_epoch=also, **options)
+    ended, _ = run(checkpoint, to=5, on_epoch=also, **options)
     assert len(refused) == 1
     assert same(ended, run(to=5, **options)[0])
     assert sorted(os.listdir(tmp_path)) == ["best.safetensors", "last.safetensors"]
+    fcntl.flock(opened[0], fcntl.LOCK_EX | fcntl.LOCK_NB)  # is free
+    os.close(opened[0])
+
+
+def test_two_new_trainings_do_not_both_begin(tmp_path):
+    refused = []
+
+    def also(_):
+        with pytest.raises(OutputError, match=r"run: another training is at work there"):
+            run(Checkpoint(tmp_path / "run"))
+        refused.append(True)
+
+    run(Checkpoint(tmp_path / "run", every=5), to=2, on_epoch=also)
+    assert len(refused) == 2
+    assert Checkpoint(tmp_path / "run", resume=True).done == 2
 
 
 def test_what_another_has_added_meanwhile_is_not_done_again(folder):
@@ -511,14 +532,46 @@ def test_a_training_that_was_refused_keeps_nobody_from_the_folder(folder):
     assert same(ended, run(optimiser="adam")[0])
 
 
-def test_where_nothing_can_be_locked_it_trains_all_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr("filelock.FileLock.acquire", missing)
+def test_a_training_that_was_refused_writes_nothing(tmp_path, monkeypatch):
+    """Not even what an earlier one, of the same object, could not write."""
+    checkpoint = Checkpoint(tmp_path, on_error=lambda _: None)
+    run(checkpoint, to=1)
+    before = (tmp_path / "last.safetensors").read_bytes()
+    with monkeypatch.context() as full:
+        full.setattr(fastnn.checkpoint, "replace", no_room)
+        run(checkpoint, to=3)
+    with pytest.raises(ArgumentError, match="batch size"):
+        run(checkpoint, batch_size=7)
+    assert (tmp_path / "last.safetensors").read_bytes() == before
+    assert same(run(Checkpoint(tmp_path, resume=True))[0], run()[0])
+
+
+def no_room(*_):
+    raise OutputError("cannot write run: No space left on device")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_where_nothing_can_be_locked_it_trains_all_the_same(tmp_path, monkeypatch, number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
     run(Checkpoint(tmp_path), to=3)
     assert same(run(Checkpoint(tmp_path, resume=True))[0], run()[0])
 
 
-def missing(*_, **__):
-    raise NotImplementedError
+def test_a_folder_that_is_gone_is_not_made_again(folder):
+    checkpoint = Checkpoint(folder, resume=True)
+    shutil.rmtree(folder)
+    with pytest.raises(ModelError, match="there is no checkpoint in"):
+        run(checkpoint, optimiser="adam")
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("wrong", [{"resume": "no"}, {"on_error": 3}])
+def test_arguments_that_cannot_be(tmp_path, wrong):
+    with pytest.raises(ArgumentError, match=next(iter(wrong))):
+        Checkpoint(tmp_path, **wrong)
 
 
 def test_it_may_be_copied_and_sent_to_another_process(tmp_path):

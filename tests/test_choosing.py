@@ -99,6 +99,15 @@ def test_it_is_measured_once_for_a_shape(clock, folder):
     assert len(list(folder.iterdir())) == 4
 
 
+def test_each_rests_that_comes_after_another(clock, monkeypatch):
+    _, timed = clock
+    monkeypatch.setattr(choosing, "_rest", lambda: timed.append("rest"))
+    choose(SIZES, DATA, 10)
+    numba = [("numba", "epoch"), ("numba", "plain")]
+    numpy = ("numpy", "plain")
+    assert timed == [numpy, "rest", *numba, *numba, "rest", numpy]
+
+
 @pytest.mark.parametrize(("seconds", "turns"), [(0.016, 6), (0.018, 3)])
 def test_turns_that_take_long_are_not_taken_twice(clock, monkeypatch, seconds, turns):
     _, timed = clock
@@ -224,6 +233,12 @@ def test_fewer_data_are_measured_anew(clock):
 def test_sizes_that_do_not_fit_the_data_are_refused(sizes):
     with pytest.raises(DataError, match="the network"):
         choose(sizes, DATA, 10)
+
+
+@pytest.mark.parametrize("hidden", [[0], [10**9, 10**9], [10**19], [2**62, 2**62], ["7"]])
+def test_sizes_that_cannot_be_are_refused(hidden):
+    with pytest.raises(ArgumentError, match=r"a layer's size must be|would take"):
+        choose([12, *hidden, 3], DATA, 10)
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 2.5, "10", 301])

@@ -260,6 +260,7 @@ def test_names_are_found_and_others_refused():
     [
         (lambda: SGD(1.0), "momentum must be a number, from 0 to below 1, not 1.0"),
         (lambda: SGD(-0.1), "momentum must be a number"),
+        (lambda: SGD(0.9, nesterov="yes"), "nesterov must be True or False, not 'yes'"),
         (lambda: SGD(float("nan")), "momentum must be a number"),
         (lambda: SGD("0.9"), "momentum must be a number"),
         (lambda: SGD(nesterov=True), "needs a momentum above 0"),

@@ -132,6 +132,8 @@ def test_it_tells_of_each_rate_and_ends_where_it_is_told_to(digits, answer, ends
         ({"batch_size": 0}, ArgumentError, "batch_size must be a whole number"),
         ({"seed": -1}, ArgumentError, "seed must be a whole number"),
         ({"threads": 0}, ArgumentError, "threads must be a whole number"),
+        ({"fused": "no"}, ArgumentError, "fused must be True or False"),
+        ({"on_rate": 3}, ArgumentError, "on_rate must be a function"),
         ({"l2": -1}, ArgumentError, "l2 must be a number"),
         ({"optimiser": "adma"}, ArgumentError, "Did you mean 'adam'"),
         ({"train_set": (np.zeros((5, 3), np.uint8), [0] * 5)}, DataError, "have 3 numbers each"),

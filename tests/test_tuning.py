@@ -360,6 +360,11 @@ def test_it_says_nothing_and_leaves_the_log_as_it_was(few, tmp_path, capfd):
         ({"epochs": 0}, ArgumentError, "epochs must be a whole number"),
         ({"patience": 0}, ArgumentError, "patience must be a whole number"),
         ({"seed": -1}, ArgumentError, "seed must be a whole number"),
+        ({"shuffle": "no"}, ArgumentError, "shuffle must be True or False"),
+        *(
+            ({f"on_{what}": 3}, ArgumentError, f"on_{what} must be a function")
+            for what in ("rate", "start", "trial", "epoch", "call")
+        ),
         ({"batch_size": 37}, ArgumentError, "more than the 36 training samples"),
         ({"learning_rate": "fast"}, ArgumentError, "learning_rate must be a number above 0"),
         ({"learning_rate": -1}, ArgumentError, "learning_rate must be a number above 0"),
