@@ -97,6 +97,9 @@ HOW = 5  # numbers: the shrinking factor, or those of momentum_tile and penalty_
 
 # So many rows of a panel at a time while all samples pass: they stay in the first level of cache.
 _ROWS_AT_ONCE = 192
+# Of a larger mini-batch the deltas are summed by themselves: added to b one by one, so many so
+# small numbers would be rounded by its size.
+_MANY = 1024
 # A cache line, which two threads had better not share.
 _LINE = 64
 
@@ -213,6 +216,26 @@ def _update(
                 update_tile(1, r_rows, memory, columns, listed + k, taken,
                             x_r, x_row, delta_r, delta.row, w_p)
             # fmt: on
+
+
+@njit(**FLAGS)
+def _update_biases(work: Work, layer: Any, m: int, kind: int) -> None:
+    """b ← b + Σ_i delta_i, b being the only row of a W whose every input is 1."""
+    for_b = MOMENTUM if kind >= MOMENTUM else DESCEND
+    _update(
+        work, 0, 1, m, work.one, 0, layer.delta,
+        layer.b, 1, layer.w.columns, for_b, work.how + HOW, 0, 1,
+    )  # fmt: skip
+
+
+@njit(**FLAGS)
+def _sum_rows(memory: Array, x: Any, m: int) -> None:
+    """Put the sum of all rows in the first, by halves; the others are no more."""
+    while m > 1:
+        half = (m + 1) // 2
+        for i in range((m - half) * x.row):
+            memory[x.at + i] += memory[x.at + half * x.row + i]
+        m = half
 
 
 @njit(**FLAGS)
@@ -512,13 +535,13 @@ def train(
                 work, listed, k, m, layer.a_prev.at, layer.a_prev.row, layer.delta,
                 layer.w.at, layer.w.rows, layer.w.columns, kind, work.how, rank, team,
             )  # fmt: skip
-            if rank == team - 1:  # b as the only row of a W whose every input is 1
-                for_b = MOMENTUM if kind >= MOMENTUM else DESCEND
-                _update(
-                    work, 0, 1, m, work.one, 0, layer.delta,
-                    layer.b, 1, layer.w.columns, for_b, work.how + HOW, 0, 1,
-                )  # fmt: skip
+            if rank == team - 1 and m <= _MANY:
+                _update_biases(work, layer, m, kind)
         meet(board, team)
+        if rank == team - 1 and m > _MANY:
+            for l in range(depth):  # noqa: E741
+                _sum_rows(memory, layers[l].delta, m)
+                _update_biases(work, layers[l], 1, kind)
 
 
 @njit(**FLAGS)

@@ -88,13 +88,17 @@ def gather(rows: Array, order: Array, start: int, stop: int, scale: float, out: 
 
 @njit(**FLAGS)
 def sum_rows(delta: Array, alpha: float, beta: float, out: Array) -> None:
-    """out ← alpha · Σ_i delta_i + beta · out; beta = 0 overwrites any NaN."""
-    for j in range(out.size):
-        out[j] = beta * out[j] if beta != 0 else beta
+    """out ← alpha · Σ_i delta_i + beta · out; beta = 0 overwrites any NaN.
+
+    The sum is in float64: many small numbers in float32 would be rounded by the size of their sum.
+    """
+    total = np.zeros(out.size)
     for i in range(delta.shape[0]):
         row = delta[i]
         for j in range(row.size):
-            out[j] += alpha * row[j]
+            total[j] += row[j]
+    for j in range(out.size):
+        out[j] = alpha * total[j] + (beta * out[j] if beta != 0 else beta)
 
 
 @njit(**FLAGS)
