@@ -219,16 +219,6 @@ def _update(
 
 
 @njit(**FLAGS)
-def _update_biases(work: Work, layer: Any, m: int, kind: int) -> None:
-    """b ← b + Σ_i delta_i, b being the only row of a W whose every input is 1."""
-    for_b = MOMENTUM if kind >= MOMENTUM else DESCEND
-    _update(
-        work, 0, 1, m, work.one, 0, layer.delta,
-        layer.b, 1, layer.w.columns, for_b, work.how + HOW, 0, 1,
-    )  # fmt: skip
-
-
-@njit(**FLAGS)
 def _sum_rows(memory: Array, x: Any, m: int) -> None:
     """Put the sum of all rows in the first, by halves; the others are no more."""
     while m > 1:
@@ -535,13 +525,20 @@ def train(
                 work, listed, k, m, layer.a_prev.at, layer.a_prev.row, layer.delta,
                 layer.w.at, layer.w.rows, layer.w.columns, kind, work.how, rank, team,
             )  # fmt: skip
-            if rank == team - 1 and m <= _MANY:
-                _update_biases(work, layer, m, kind)
-        meet(board, team)
-        if rank == team - 1 and m > _MANY:
+        if m > _MANY:  # whose deltas are summed when they have served W
+            meet(board, team)
+        if rank == team - 1:  # b as the only row of a W whose every input is 1
+            for_b = MOMENTUM if kind >= MOMENTUM else DESCEND
             for l in range(depth):  # noqa: E741
-                _sum_rows(memory, layers[l].delta, m)
-                _update_biases(work, layers[l], 1, kind)
+                layer, samples = layers[l], m
+                if m > _MANY:
+                    _sum_rows(memory, layer.delta, m)
+                    samples = 1
+                _update(
+                    work, 0, 1, samples, work.one, 0, layer.delta,
+                    layer.b, 1, layer.w.columns, for_b, work.how + HOW, 0, 1,
+                )  # fmt: skip
+        meet(board, team)
 
 
 @njit(**FLAGS)
