@@ -87,8 +87,8 @@ class Checkpoint:
         resume: bool = False,
         on_error: Callable[[OutputError], Any] | None = None,
     ) -> None:
-        if not os.fspath(folder):
-            raise ArgumentError("the name of a checkpoint's folder is empty")
+        if not isinstance(folder, str | os.PathLike) or not os.fspath(folder):
+            raise ArgumentError(f"a checkpoint's folder must have a name, not {folder!r}")
         function_or_none("on_error", on_error)
         self.folder, self.on_error = Path(folder), on_error
         self.settings: dict[str, Any] = {}
@@ -100,7 +100,8 @@ class Checkpoint:
         self._writing: tuple[State, _Beside[None]] | None = None
         self._failed, self._held = False, ExitStack()
         self._best_epoch: int | None = None  # whose model is known to be in the folder
-        if yes_or_no("resume", resume):
+        self._resume = yes_or_no("resume", resume)
+        if resume:
             before = self._read()
             every = before if every is None else every
         self.every = 1 if every is None else whole_number("every", every, 1)
@@ -146,7 +147,7 @@ class Checkpoint:
             If the folder has become such that nothing can be written there, or another training is
             at work there.
         """
-        if self._state is not None:
+        if self._resume:
             self._seek()
         try:
             self.folder.mkdir(exist_ok=True)
@@ -156,17 +157,18 @@ class Checkpoint:
             busy = f"cannot write {self.folder}: another training is at work there"
             held.enter_context(alone(self._last, busy, needed=False))
             self._told = _Beside(_told, sets, settings)
-            if self._state is None:
-                self._check(False)
-            else:
+            self._check(self._resume)
+            self._state = self._best_epoch = self._unwritten = None  # of an earlier training
+            self._failed = False
+            if self._resume:
                 self._read()  # another may have gone on meanwhile
                 self._compare(self.network, network, self._told.result())
-                if len(self._state.kept) != kept:
-                    raise ModelError(f"{self._last} is damaged: it lacks what the optimiser keeps")
             for file in (self._last, self._best):
                 clear_remains(file)
-            self.network, self._unwritten, self._failed = network, None, False
+            self.network = network
             if self._state is not None:
+                if len(self._state.kept) != kept:
+                    raise ModelError(f"{self._last} is damaged: it lacks what the optimiser keeps")
                 # It may have been killed between the two files.
                 self._keep_best(self._state)
             self._held = held.pop_all()

@@ -9,6 +9,7 @@ import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import fields
 from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
@@ -19,10 +20,10 @@ import numpy as np
 
 from fastnn.backends.registry import AUTO, anothers_code, device, reasons
 from fastnn.cache import cache_folder, write_whole
-from fastnn.checks import layer_sizes, whole_number
+from fastnn.checks import layer_sizes, whole_number, yes_or_no
 from fastnn.data import Dataset
 from fastnn.descent import Descent
-from fastnn.errors import ArgumentError, DeviceError
+from fastnn.errors import ArgumentError, DeviceError, known_name
 from fastnn.initialisers import initial_parameters
 from fastnn.network import Network
 from fastnn.scoring import LabelledSamples, fitting
@@ -47,6 +48,9 @@ PATIENCE = 1.7
 TIE = 0.1
 # What bears on speed, of all that is installed.
 PACKAGES = ("cupy-cuda12x", "cupy-cuda13x", "fastnn-mlp", "numba", "numpy", "scipy")
+
+# What a network takes but its sizes and its device.
+SETTINGS = ("activation", "output", "cost", "init", "seed", "dtype")
 
 # Samples a second by device, and by its own step and the plain one, if that is another.
 Rates: TypeAlias = dict[str, dict[str, float]]
@@ -76,6 +80,7 @@ def choose(
     batch_size: int | None,
     *,
     measure: bool = True,
+    fused: bool = True,
     descent: Mapping[str, Any] | None = None,
     **network: Any,
 ) -> Choice:
@@ -93,6 +98,8 @@ def choose(
     measure
         False takes the first device of a fixed list that can be used, as the environment variable
         ``FASTNN_AUTO=static`` does.
+    fused
+        Of :func:`fastnn.train`: False leaves out the steps of the devices' own.
     descent
         Of :func:`fastnn.train`: optimiser, l1, l2, clip_norm, dropout and class_weights, those that
         are not the defaults.
@@ -107,12 +114,15 @@ def choose(
     static = os.environ.get("FASTNN_AUTO", "")
     if static not in ("", "static"):
         raise ArgumentError(f"FASTNN_AUTO can be 'static', or not be set; it is {static!r}")
-    if static or not measure:
-        return Choice(device("auto").spec, True, f"the first usable of {', '.join(AUTO)}")
+    fused = yes_or_no("fused", fused)
+    if static or not yes_or_no("measure", measure):
+        return Choice(device("auto").spec, fused, f"the first usable of {', '.join(AUTO)}")
+    for name in network:
+        known_name("setting", name, SETTINGS)
     begun = _undrawn(sizes, **network, device="numpy")
     data = fitting(begun, "training", train_set)
-    batch_size, descent = batch_size_of(batch_size, len(data)), dict(descent or {})
-    Descent(**descent)
+    batch_size = batch_size_of(batch_size, len(data))
+    descent = dict(_descent(descent, begun.sizes[-1]))
     few = slice(min(max(SAMPLES, MINI_BATCHES * batch_size), len(data)))
     # That there are weights takes time, which ones does not.
     weighted = descent.pop("class_weights", None) is not None or data.weights is not None
@@ -123,6 +133,7 @@ def choose(
             "batch_size": batch_size,
             "network": network,
             "descent": descent,
+            "fused": fused,
             "weighted": weighted,
             "samples": few.stop,
             "rows": data.x.dtype.name,
@@ -142,8 +153,8 @@ def choose(
 
         def tried(name: str) -> dict[str, Trial]:
             there = _undrawn(sizes, **network, device=device(name, begun.backend.dtype))
-            own = Trial(there, some, batch_size, **descent)
-            if own.step.name == "plain":
+            own = Trial(there, some, batch_size, fused, **descent)
+            if own.step.name == "plain" or not fused:
                 return {"own": own}
             return {"own": own, "plain": Trial(there, some, batch_size, fused=False, **descent)}
 
@@ -162,7 +173,7 @@ def choose(
         *(f"{name} {_short(fastest[name])}" for name in others),
     ]
     why = "; ".join([", ".join(said), *(f"{name}: {_clause(absent[name])}" for name in absent)])
-    return Choice(best, rates[best]["own"] == fastest[best], why)
+    return Choice(best, fused and rates[best]["own"] == fastest[best], why)
 
 
 def _undrawn(
@@ -174,6 +185,17 @@ def _undrawn(
     weights = [np.broadcast_to(np.float32(1 / m), (n, m)) for m, n in pairwise(units)]
     biases = [np.broadcast_to(np.float32(0), n) for n in units[1:]]
     return Network.from_parameters(weights, biases, **network)
+
+
+def _descent(settings: Mapping[str, Any] | None, classes: int) -> Mapping[str, Any]:
+    """Return them, or raise an ArgumentError unless they make sense for so many classes."""
+    settings = {} if settings is None else settings
+    if not isinstance(settings, Mapping):
+        raise ArgumentError(f"descent must be a dictionary, or None, not {settings!r}")
+    for name in settings:
+        known_name("setting", name, [field.name for field in fields(Descent)])
+    Descent(**settings).check_classes(classes)
+    return settings
 
 
 def _fastest(rates: Rates) -> dict[str, float]:

@@ -88,15 +88,19 @@ class Descent:
         given = backend, network.layers, sizes, self.optimiser
         return replace(plan, update=Update(*given, self.l1 / plan.n, within, self.clip_norm))
 
+    def check_classes(self, n_out: int) -> None:
+        """Raise an ArgumentError unless each of so many outputs has a class weight, if any has."""
+        weights = self.class_weights
+        if weights is not None and not isinstance(weights, str) and len(weights) != n_out:
+            raise ArgumentError(
+                f"class_weights has {len(weights)} numbers; the network's {n_out} outputs stand "
+                "for a class each"
+            )
+
     def _weights(self, network: Network, data: Dataset) -> Array | None:
         """Return on the device how much each sample's cost counts, (n, 1); None if all do alike."""
+        self.check_classes(network.sizes[-1])
         if self.class_weights is not None:
-            n_out = network.sizes[-1]
-            if not isinstance(self.class_weights, str) and len(self.class_weights) != n_out:
-                raise ArgumentError(
-                    f"class_weights has {len(self.class_weights)} numbers; the network's {n_out} "
-                    "outputs stand for a class each"
-                )
             data = data.weighted(self.class_weights)
         if data.weights is None:
             return None

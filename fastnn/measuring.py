@@ -20,7 +20,8 @@ from fastnn.trial import Stopwatch, Trial
 
 __all__ = ["ROUNDS", "Contender", "Contest", "in_turns"]
 
-STEPS = 100
+# Mini-batches after which devices are compared: of so many samples, but for very large ones.
+STEPS, SAMPLES, FEWEST = 100, 200_000, 4
 # Bytes of samples at the least, about MNIST's: a training finds most of them in no cache.
 AS_LARGE = 47_000_000
 ROUNDS = 5
@@ -73,7 +74,8 @@ class Contest:
     batch_size
         Samples in a mini-batch.
     steps
-        Mini-batches after which devices are compared; also an attribute.
+        Mini-batches after which devices are compared; also an attribute. Default 100, or fewer if
+        they are large.
 
     Raises
     ------
@@ -81,7 +83,9 @@ class Contest:
         If that is too large for this machine.
     """
 
-    def __init__(self, sizes: Sequence[int], batch_size: int, steps: int = STEPS) -> None:
+    def __init__(self, sizes: Sequence[int], batch_size: int, steps: int | None = None) -> None:
+        if steps is None:
+            steps = min(STEPS, max(FEWEST, SAMPLES // batch_size))
         self._sizes, self._batch_size, self.steps = list(sizes), batch_size, steps
         self._n = n = steps * batch_size
         few = synthetic(n, 1, features=sizes[0], classes=min(n, sizes[-1])).train

@@ -195,10 +195,14 @@ def train(
             f"nothing in one mini-batch; their product must be below the number of samples, {n:,}"
         )
 
-    if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
-        raise ArgumentError(
-            f"checkpoint must be a fastnn.Checkpoint, not {type(checkpoint).__name__}"
-        )
+    for name, what, kind in (
+        ("checkpoint", checkpoint, Checkpoint),
+        ("profile", profile, Profile),
+    ):
+        if what is not None and not isinstance(what, kind):
+            raise ArgumentError(
+                f"{name} must be a fastnn.{kind.__name__}, not {type(what).__name__}"
+            )
 
     state = None
     # What overflows on the host is found by the check for divergence, and said once.

@@ -534,8 +534,8 @@ def test_a_training_that_was_refused_keeps_nobody_from_the_folder(folder):
 
 def test_a_training_that_was_refused_writes_nothing(tmp_path, monkeypatch):
     """Not even what an earlier one, of the same object, could not write."""
-    checkpoint = Checkpoint(tmp_path, on_error=lambda _: None)
-    run(checkpoint, to=1)
+    run(Checkpoint(tmp_path), to=1)
+    checkpoint = Checkpoint(tmp_path, resume=True, on_error=lambda _: None)
     before = (tmp_path / "last.safetensors").read_bytes()
     with monkeypatch.context() as full:
         full.setattr(fastnn.checkpoint, "replace", no_room)
@@ -560,6 +560,18 @@ def test_where_nothing_can_be_locked_it_trains_all_the_same(tmp_path, monkeypatc
     assert same(run(Checkpoint(tmp_path, resume=True))[0], run()[0])
 
 
+def test_a_new_training_does_not_go_on_with_another_of_the_same_object(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "run")
+    run(checkpoint, to=2)
+    with pytest.raises(OutputError, match="holds the checkpoint of another training"):
+        run(checkpoint, on=network(seed=5), to=2)
+    shutil.rmtree(tmp_path / "run")
+    second, _ = run(checkpoint, on=network(seed=5), to=2)
+    assert same(second, run(on=network(seed=5), to=2)[0])
+    assert same(Network.load(tmp_path / "run" / "last.safetensors", device="numpy"), second)
+    assert (tmp_path / "run" / "best.safetensors").exists()
+
+
 def test_a_folder_that_is_gone_is_not_made_again(folder):
     checkpoint = Checkpoint(folder, resume=True)
     shutil.rmtree(folder)
@@ -568,10 +580,12 @@ def test_a_folder_that_is_gone_is_not_made_again(folder):
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("wrong", [{"resume": "no"}, {"on_error": 3}])
+@pytest.mark.parametrize(
+    "wrong", [{"resume": "no"}, {"on_error": 3}, *({"folder": f} for f in (3, None, b"run", ""))]
+)
 def test_arguments_that_cannot_be(tmp_path, wrong):
     with pytest.raises(ArgumentError, match=next(iter(wrong))):
-        Checkpoint(tmp_path, **wrong)
+        Checkpoint(**{"folder": tmp_path, **wrong})
 
 
 def test_it_may_be_copied_and_sent_to_another_process(tmp_path):

@@ -255,10 +255,33 @@ def test_a_network_that_makes_no_sense_is_refused(wrong):
         choose(SIZES, DATA, 10, **wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"activaton": "relu"}, {"descent": {"optimizer": "adam"}}])
-def test_what_nothing_takes_is_refused(wrong):
-    with pytest.raises(TypeError, match=r"activaton|optimizer"):
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"activaton": "relu"}, "Did you mean 'activation'"),
+        ({"descent": {"optimizer": "adam"}}, "Did you mean 'optimiser'"),
+        ({"descent": {"optimiser": "adma"}}, "Did you mean 'adam'"),
+        ({"descent": {"class_weights": [1, 2]}}, "class_weights has 2 numbers"),
+        ({"descent": "adam"}, "descent must be a dictionary"),
+        ({"l2": 0.1}, "unknown setting 'l2'"),
+        ({"device": "numba"}, "unknown setting 'device'"),
+        ({"measure": "no"}, "measure must be True or False"),
+        ({"fused": "no"}, "fused must be True or False"),
+    ],
+)
+def test_what_nothing_takes_is_refused(wrong, says):
+    with pytest.raises(ArgumentError, match=says):
         choose(SIZES, DATA, 10, **wrong)
+
+
+def test_without_their_own_steps_the_plain_ones_count(clock, folder):
+    _, timed = clock
+    assert choose(SIZES, DATA, 10).device == "numba"
+    chosen = choose(SIZES, DATA, 10, fused=False)
+    assert (chosen.device, chosen.fused) == ("numpy", False)
+    assert chosen.why == "numpy: 5.00 M samples/s, numba 2.50 M; cuda: no driver was found"
+    assert ("numba", "epoch") not in timed[6:]
+    assert choose(SIZES, DATA, 10, measure=False, fused=False).fused is False
 
 
 def test_what_training_takes_is_taken(clock, monkeypatch):

@@ -541,6 +541,7 @@ def test_a_training_that_diverged_is_not_ended_as_if_nothing_were(monkeypatch):
         ("shuffle", ("no", 0, None), "shuffle must be True or False"),
         ("fused", ("plain", 1, None), "fused must be True or False"),
         ("on_epoch", (3, "print", False), "on_epoch must be a function, or None"),
+        ("profile", (3, "trace.json"), r"profile must be a fastnn\.Profile"),
         ("on_call", (3, "print", False), "on_call must be a function, or None"),
         (
             "learning_rate",

@@ -52,18 +52,24 @@ class Blueprint:
         train_set: Dataset,
         batch_size: int | None,
         descent: dict[str, Any],
+        fused: bool,
     ) -> tuple[Network, bool, str]:
-        """Return the network for data, whether to take its device's own step, and why this one."""
+        """Return the network for data, whether to take its device's own step, and why this one.
+
+        None of those steps is taken if not ``fused``.
+        """
         from fastnn import Network
         from fastnn import device as find_device
         from fastnn.choosing import choose
 
         sizes = [datasets.features, *self._hidden, datasets.classes]
-        backend, own, why = self._backend, True, ""
+        backend, own, why = self._backend, fused, ""
         if backend is None:
             m = batch_size if batch_size is not None else len(train_set)
             with foreign_code():
-                chosen = choose(sizes, train_set, m, descent=descent, **self._description)
+                chosen = choose(
+                    sizes, train_set, m, fused=fused, descent=descent, **self._description
+                )
                 backend = find_device(chosen.device)
             own, why = chosen.fused, chosen.why
         network = Network(

@@ -64,7 +64,7 @@ def lr_find(
     if plot is not None:
         target = check_output(plot, "a picture of ours", drawing.is_picture)
     datasets = load_data(source if source is not None else "digits", notes)
-    network, own, _ = blueprint.network(datasets, datasets.train, batch_size, descent)
+    network, own, _ = blueprint.network(datasets, datasets.train, batch_size, descent, fused)
     sizes = "-".join(map(str, network.sizes))
     notes.say(f"{sizes} on {datasets.name}, {network.backend.spec}: the cost at growing rates")
     test = range_test(
@@ -73,7 +73,7 @@ def lr_find(
         batch_size=batch_size,
         **descent,
         seed=seed,
-        fused=fused and own,
+        fused=own,
         threads=threads,
     )
     if as_json:

@@ -201,7 +201,7 @@ def train(
     if validation is not None:
         train_set, validation_set = train_set.split(validation)
     weights = _weights(train_set, descent["class_weights"])
-    network, own, why = blueprint.network(datasets, train_set, batch_size, descent)
+    network, own, why = blueprint.network(datasets, train_set, batch_size, descent, fused)
     settings: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -213,7 +213,7 @@ def train(
         "patience": patience,
         "seed": seed,
         "shuffle": shuffle,
-        "fused": fused and own,
+        "fused": own,
         "threads": threads,
     }
     _introduce(notes, datasets, validation_set, weights, network, why)

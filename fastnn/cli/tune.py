@@ -124,13 +124,13 @@ def tune(
         pass
     datasets = load_data(source if source is not None else "digits", notes)
     train_set, validation_set = datasets.train.split(validation)
-    network, own, why = blueprint.network(datasets, train_set, batch_size, descent)
+    network, own, why = blueprint.network(datasets, train_set, batch_size, descent, fused)
     settings = {
         **{name: shape[name] for name in ("hidden", "activation", "output", "cost", "init")},
         **descent,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
-        "fused": fused and own,
+        "fused": own,
         "threads": threads,
     }
     for name in SEARCHED:
@@ -171,7 +171,7 @@ def tune(
     if test is not None and path is not None:
         network.trained_on = {"name": datasets.name, "sha256": datasets.sha256}
         network.save(path)
-    command = None if best is None else _command(best, network.backend.spec, fused and own)
+    command = None if best is None else _command(best, network.backend.spec, own)
     if as_json:
         report = {
             "device": describe_device(network.backend),

@@ -220,7 +220,7 @@ def test_both_files_are_models(run, checkpointed):
 
 @pytest.mark.parametrize("option", ["--checkpoint", "--resume"])
 def test_an_empty_name(refused, option):
-    refused(2, "is empty", "train", option, "")
+    refused(2, "must have a name", "train", option, "")
 
 
 SPENT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0})); "
