@@ -55,7 +55,7 @@ class Study:
     Raises
     ------
     ArgumentError
-        If Optuna is not installed.
+        If Optuna is not installed, or the path is no name.
     OutputError
         If the file cannot be written, is something else, or is in use by another process.
     ModelError
@@ -70,6 +70,8 @@ class Study:
                 "the search needs Optuna, which the extra 'tune' brings: "
                 f"pip install -e '.[tune]'  ({error})"
             ) from None
+        if path is not None and (not isinstance(path, str | os.PathLike) or not os.fspath(path)):
+            raise ArgumentError(f"a study's file must have a name, not {path!r}")
         self.about: dict[str, Any] | None = None
         self._optuna, self._states = optuna, optuna.trial.TrialState
         self._pruner = optuna.pruners.MedianPruner(FIRST_TRIALS, FIRST_EPOCHS)

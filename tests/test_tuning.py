@@ -360,6 +360,8 @@ def test_it_says_nothing_and_leaves_the_log_as_it_was(few, tmp_path, capfd):
         ({"epochs": 0}, ArgumentError, "epochs must be a whole number"),
         ({"patience": 0}, ArgumentError, "patience must be a whole number"),
         ({"seed": -1}, ArgumentError, "seed must be a whole number"),
+        ({"study": 3}, ArgumentError, "a study's file must have a name, not 3"),
+        ({"study": ""}, ArgumentError, "a study's file must have a name, not ''"),
         ({"shuffle": "no"}, ArgumentError, "shuffle must be True or False"),
         *(
             ({f"on_{what}": 3}, ArgumentError, f"on_{what} must be a function")
@@ -384,7 +386,6 @@ def test_it_says_nothing_and_leaves_the_log_as_it_was(few, tmp_path, capfd):
         ),
         ({"validation": (np.zeros((2, 3)), [0, 1])}, DataError, "have 3 numbers each"),
         ({"validation": None}, ArgumentError, "a set of samples is a Dataset or a pair"),
-        ({"study": ""}, OutputError, "it is a folder"),
     ],
     ids=str,
 )

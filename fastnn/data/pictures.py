@@ -48,7 +48,7 @@ def read_picture(path: str | os.PathLike[str], features: int) -> Array:
         from PIL import Image, ImageOps
     except ModuleNotFoundError:
         raise ArgumentError(
-            "pictures need Pillow, which the extra 'image' brings: pip install '.[image]'"
+            "pictures need Pillow, which the extra 'image' brings: pip install -e '.[image]'"
         ) from None
     side = math.isqrt(features)
     if side * side != features:
