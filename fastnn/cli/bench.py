@@ -38,7 +38,9 @@ def bench(
     """Measure how fast devices train a network of yours: samples per second, side by side.
 
     Each is compared with NumPy first, and timed by its own step and by the plain one. The images
-    are synthetic, as sparse as MNIST's. Ends with 1 if a device fails that was not named.
+    are synthetic, as sparse as MNIST's. A rate is the median of five rounds, of each the shortest
+    time: a training, which the machine's other work holds up, is some per cent slower. Ends with 1
+    if a device fails that was not named.
     """
     from fastnn.backends.registry import usable
     from fastnn.measuring import Contest, in_turns
