@@ -515,7 +515,6 @@ def train(
                 _drop(memory, layer, below.delta, below.delta, begun + first, m, rank, team)
                 meet(board, team)
 
-        # BP3: b ← b - η Σ_i D_i / m
         # BP4: W ← W - η Dᵀ A_prev / m, where W may have been shrunk, or have a velocity
         for l in range(depth):  # noqa: E741
             layer = layers[l]
@@ -525,9 +524,11 @@ def train(
                 work, listed, k, m, layer.a_prev.at, layer.a_prev.row, layer.delta,
                 layer.w.at, layer.w.rows, layer.w.columns, kind, work.how, rank, team,
             )  # fmt: skip
+
+        # BP3: b ← b - η Σ_i D_i / m, as the only row of a W whose every input is 1
         if m > _MANY:  # whose deltas are summed when they have served W
             meet(board, team)
-        if rank == team - 1:  # b as the only row of a W whose every input is 1
+        if rank == team - 1:
             for_b = MOMENTUM if kind >= MOMENTUM else DESCEND
             for l in range(depth):  # noqa: E741
                 layer, samples = layers[l], m
