@@ -7,18 +7,18 @@ import json
 import math
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
+from functools import cache
 from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
-from time import perf_counter, process_time, sleep
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn.backends.registry import AUTO, anothers_code, device, reasons
+from fastnn.backends.registry import AUTO, device, reasons
 from fastnn.cache import cache_folder, write_whole
 from fastnn.checks import layer_sizes, whole_number, yes_or_no
 from fastnn.data import Dataset
@@ -26,23 +26,16 @@ from fastnn.descent import Descent
 from fastnn.errors import ArgumentError, DeviceError, known_name
 from fastnn.initialisers import initial_parameters
 from fastnn.network import Network
+from fastnn.race import Rates, race
 from fastnn.scoring import LabelledSamples, fitting
 from fastnn.threads import processors
 from fastnn.training import batch_size_of
-from fastnn.trial import Stopwatch, Trial
+from fastnn.trial import Trial
 
 __all__ = ["Choice", "choose"]
 
-# Seconds for which a step is timed in a turn, about; and samples that are enough for that, but for
-# large mini-batches, of which so many are.
-A_TURN, SAMPLES, MINI_BATCHES = 0.01, 16_384, 4
-# BLAS's threads look out for more work for a while after they have had some, and would take a
-# processor from a device with threads of its own: so long they are waited for at the most, with a
-# look at them so often, in seconds. What another thread works, the system counts every 4 ms.
-REST, LOOK = 0.15, 0.011
-# If the devices' first turns take longer than so many times what turns are to take, there are no
-# second ones: nobody wants to wait for a choice.
-PATIENCE = 1.7
+# Samples that are enough to time steps with, but for large mini-batches, of which so many are.
+SAMPLES, MINI_BATCHES = 16_384, 4
 # Devices that are no farther apart than this, in parts of the faster's rate, chance may put in any
 # order: the first of AUTO among them is taken, the same one each time.
 TIE = 0.1
@@ -51,9 +44,6 @@ PACKAGES = ("cupy-cuda12x", "cupy-cuda13x", "fastnn-mlp", "numba", "numpy", "sci
 
 # What a network takes but its sizes and its device.
 SETTINGS = ("activation", "output", "cost", "init", "seed", "dtype")
-
-# Samples a second by device, and by its own step and the plain one, if that is another.
-Rates: TypeAlias = dict[str, dict[str, float]]
 
 
 class Choice(NamedTuple):
@@ -151,14 +141,16 @@ def choose(
         weights = np.ones(few.stop) if weighted else None
         some = Dataset(data.x[few], data.labels[few], weights)
 
-        def tried(name: str) -> dict[str, Trial]:
-            there = _undrawn(sizes, **network, device=device(name, begun.backend.dtype))
-            own = Trial(there, some, batch_size, fused, **descent)
-            if own.step.name == "plain" or not fused:
-                return {"own": own}
-            return {"own": own, "plain": Trial(there, some, batch_size, fused=False, **descent)}
+        @cache
+        def there(name: str) -> Network:
+            if name == "numpy":
+                return begun
+            return _undrawn(sizes, **network, device=device(name, begun.backend.dtype))
 
-        rates, failed = _measured(names, tried)
+        def trial(name: str, own: bool) -> Trial:
+            return Trial(there(name), some, batch_size, fused=own and fused, **descent)
+
+        rates, failed = race(names, trial)
         if rates and not failed:
             with suppress(OSError):
                 write_whole(path, json.dumps(rates).encode())
@@ -209,55 +201,6 @@ def _best(rates: Rates) -> str:
     first = max(fastest, key=fastest.__getitem__)
     tied = (name for name in AUTO if fastest.get(name, 0) >= (1 - TIE) * fastest[first])
     return next(tied, first)
-
-
-def _rest() -> None:
-    """Wait until no thread of this process works any more: until a sleep takes no processor."""
-    end = perf_counter() + REST
-    while perf_counter() < end:
-        before = process_time()
-        sleep(LOOK)
-        if process_time() - before < LOOK / 10:
-            return
-
-
-def _measured(
-    names: Sequence[str], tried: Callable[[str], dict[str, Trial]]
-) -> tuple[Rates, dict[str, str]]:
-    """Return samples a second by device and step, and why the devices that failed did.
-
-    Each has a turn on the way there and one on the way back, unless turns take long: what changes
-    meanwhile, such as the speed of a processor that was asleep, is no one device's loss.
-    """
-    took = dict[str, float]()
-    watches: dict[str, dict[str, Stopwatch]] = {}
-    rates, failed = Rates(), dict[str, str]()
-    now = None
-    for way in (reversed(names), names):
-        steps = sum(map(len, watches.values()))
-        if sum(took.values()) > PATIENCE * steps * A_TURN:
-            break
-        for name in way:
-            if name in failed:
-                continue
-            before, now = now, name
-            try:
-                with anothers_code(name):
-                    if name not in watches:
-                        trials = tried(name)
-                        watches[name] = {step: Stopwatch(trials[step], A_TURN) for step in trials}
-                    if before not in (None, name):
-                        _rest()
-                    began = perf_counter()
-                    rates[name] = {
-                        step: watch.trial.plan.batch_size / watch.turn()
-                        for step, watch in watches[name].items()
-                    }
-                    took[name] = perf_counter() - began
-            except DeviceError as error:
-                failed[name] = str(error)
-                rates.pop(name, None)
-    return rates, failed
 
 
 def _path(what: dict[str, Any]) -> Path:

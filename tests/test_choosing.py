@@ -1,7 +1,6 @@
 """What ``auto`` takes, why, and what it keeps."""
 
 import json
-import math
 
 import pytest
 
@@ -39,27 +38,6 @@ def clock(monkeypatch):
     return seconds, timed
 
 
-@pytest.mark.parametrize("phase", [0.0, 0.25, 0.5, 0.99])
-@pytest.mark.parametrize("tick", [0.001, 0.004, 0.01])
-@pytest.mark.parametrize(
-    ("busy", "least", "most"), [(0, 0, 0.02), (0.1, 0.1, 0.13), (9, 0.15, 0.2)]
-)
-def test_threads_that_still_work_are_waited_for_but_not_forever(
-    busy, least, most, tick, phase, monkeypatch
-):
-    """What another thread works is counted at the ticks of the system's clock."""
-    now = [0.0]
-
-    def worked():
-        return tick * math.floor(min(now[0], busy) / tick + phase)
-
-    monkeypatch.setattr(choosing, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(choosing, "process_time", worked)
-    monkeypatch.setattr(choosing, "sleep", lambda seconds: now.append(now.pop() + seconds))
-    choosing._rest()
-    assert least - 2 * tick <= now[0] <= most + tick
-
-
 def test_the_fastest_is_taken_and_the_line_says_what_each_came_to(clock):
     chosen = choose(SIZES, DATA, 10)
     assert (chosen.device, chosen.fused) == ("numba", True)
@@ -88,33 +66,15 @@ def test_a_device_whose_plain_step_is_faster_takes_that(clock):
 def test_it_is_measured_once_for_a_shape(clock, folder):
     _, timed = clock
     first = choose(SIZES, DATA, 10)
-    there = [("numpy", "plain"), ("numba", "epoch"), ("numba", "plain")]
-    assert timed == [*there, *there[1:], there[0]]
+    own = [("numba", "epoch"), ("numpy", "plain")]
+    assert timed == [*own, ("numba", "plain"), *own]
     assert choose(SIZES, DATA, 10) == first
-    assert len(timed) == 6
+    assert len(timed) == 5
     choose(SIZES, DATA, 20)
     choose([12, 8, 3], DATA, 10)
     choose(SIZES, DATA, 10, activation="relu")
-    assert len(timed) == 24
+    assert len(timed) == 20
     assert len(list(folder.iterdir())) == 4
-
-
-def test_each_rests_that_comes_after_another(clock, monkeypatch):
-    _, timed = clock
-    monkeypatch.setattr(choosing, "_rest", lambda: timed.append("rest"))
-    choose(SIZES, DATA, 10)
-    numba = [("numba", "epoch"), ("numba", "plain")]
-    numpy = ("numpy", "plain")
-    assert timed == [numpy, "rest", *numba, *numba, "rest", numpy]
-
-
-@pytest.mark.parametrize(("seconds", "turns"), [(0.016, 6), (0.018, 3)])
-def test_turns_that_take_long_are_not_taken_twice(clock, monkeypatch, seconds, turns):
-    _, timed = clock
-    monkeypatch.setattr(choosing, "_rest", lambda: None)
-    monkeypatch.setattr(choosing, "perf_counter", lambda: seconds * len(timed))
-    assert choose(SIZES, DATA, 10).device == "numba"
-    assert len(timed) == turns
 
 
 @pytest.mark.parametrize(
@@ -134,7 +94,7 @@ def test_a_damaged_file_is_ignored_and_written_anew(clock, folder, content):
     (path,) = folder.iterdir()
     path.write_text(content)
     assert choose(SIZES, DATA, 10) == before
-    assert len(timed) == 12
+    assert len(timed) == 10
     assert json.loads(path.read_text())["numba"]["own"] == pytest.approx(10 / 1e-6)
 
 
@@ -142,7 +102,7 @@ def test_where_nothing_can_be_kept_it_is_measured_each_time(clock, folder):
     _, timed = clock
     folder.write_text("a file where a folder should be")
     assert choose(SIZES, DATA, 10) == choose(SIZES, DATA, 10)
-    assert len(timed) == 12
+    assert len(timed) == 10
 
 
 def test_another_version_is_measured_anew(clock, monkeypatch):
@@ -150,7 +110,7 @@ def test_another_version_is_measured_anew(clock, monkeypatch):
     choose(SIZES, DATA, 10)
     monkeypatch.setattr(choosing.metadata, "version", lambda name: "99")
     choose(SIZES, DATA, 10)
-    assert len(timed) == 12
+    assert len(timed) == 10
 
 
 @pytest.fixture
@@ -177,13 +137,14 @@ def test_a_device_that_fails_is_told_and_nothing_is_kept(clock, break_numba, fol
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("turn", ["there", "back"])
-def test_a_device_that_fails_while_it_is_timed_is_told(clock, monkeypatch, folder, turn):
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_a_device_that_fails_while_it_is_timed_is_told(clock, monkeypatch, folder, before):
     _, timed = clock
     turn_of = Stopwatch.turn
 
     def failing(watch):
-        if watch.trial.network.backend.name == "numba" and (turn == "there" or len(timed) > 2):
+        mine = [name for name, _ in timed].count("numba")
+        if watch.trial.network.backend.name == "numba" and mine == before:
             raise RuntimeError("the kernel failed")
         return turn_of(watch)
 
@@ -219,14 +180,14 @@ def test_a_device_that_breaks_after_it_was_measured_is_not_taken(clock, break_nu
     chosen = choose(SIZES, DATA, 10)
     assert chosen.device == "numpy"
     assert "numba: device 'numba' is broken" in chosen.why
-    assert len(timed) == 8
+    assert len(timed) == 7
 
 
 def test_fewer_data_are_measured_anew(clock):
     _, timed = clock
     choose(SIZES, DATA, 10)
     choose(SIZES, Dataset(DATA.x[:40], DATA.labels[:40]), 10)
-    assert len(timed) == 12
+    assert len(timed) == 10
 
 
 @pytest.mark.parametrize("sizes", [[11, 7, 3], [784, 7, 3], [12, 7, 2], [1, 3]])

@@ -51,6 +51,7 @@ LAYERS = [
     ["fastnn.descent"],
     ["fastnn.training"],
     ["fastnn.comparing", "fastnn.inspecting", "fastnn.range_test", "fastnn.trial"],
+    ["fastnn.race"],
     ["fastnn.choosing", "fastnn.tuning", "fastnn.drawing", "fastnn.measuring"],
     ["fastnn.book"],
     ["fastnn.testing"],
