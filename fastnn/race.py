@@ -20,7 +20,7 @@ __all__ = ["Rates", "race"]
 Rates: TypeAlias = dict[str, dict[str, float]]
 
 # Seconds of a turn, about, and seconds within which all are to be over: nobody wants to wait.
-A_TURN, AT_MOST = 0.01, 0.27
+A_TURN, AT_MOST = 0.01, 0.25
 # BLAS's threads look out for more work for a while after they have had some, and would take a
 # processor from a device with threads of its own: they are waited for, with a look at them so often
 # and so long at the most, in seconds.
