@@ -91,7 +91,7 @@ class _Race:
             self._turn(name, "plain")
 
     def _after_others(self, name: str) -> None:
-        """Have the threads of the device that had the last turn come to rest."""
+        """Have the threads of whoever worked before come to rest."""
         if name != self._last:
             _rest()
         self._last = name
