@@ -19,8 +19,9 @@ __all__ = ["Rates", "race"]
 # Samples a second by device, and by its own step and the plain one, if that is another.
 Rates: TypeAlias = dict[str, dict[str, float]]
 
-# Seconds of a turn, about, and seconds within which all are to be over: nobody wants to wait.
-A_TURN, AT_MOST = 0.01, 0.25
+# Seconds of a turn, about, and seconds within which all are to be over, since nobody wants to wait,
+# but for what it takes to make the trials, which may have to be compiled.
+A_TURN, AT_MOST = 0.01, 0.19
 # BLAS's threads look out for more work for a while after they have had some, and would take a
 # processor from a device with threads of its own: they are waited for, with a look at them so often
 # and so long at the most, in seconds.
@@ -50,7 +51,7 @@ class _Race:
     def __init__(self, names: Sequence[str], trial: Callable[[str, bool], Trial]) -> None:
         self._names, self._trial = names, trial
         self._watches: dict[str, dict[str, Stopwatch]] = {}
-        self._last, self._took = "", 0.0
+        self._last, self._took, self._making = "", 0.0, 0.0
         self.rates: Rates = {}
         self.failed: dict[str, str] = {}
 
@@ -60,7 +61,7 @@ class _Race:
         again = self._took
         self._each(self._make_plain)  # while BLAS's threads look out
         self._each(self._plain)
-        if perf_counter() - begun + again <= AT_MOST:
+        if perf_counter() - begun - self._making + again <= AT_MOST:
             self._each(self._own)
 
     def _each(self, work: Callable[[str], None]) -> None:
@@ -78,17 +79,23 @@ class _Race:
     def _own(self, name: str) -> None:
         self._after_others(name)
         if name not in self._watches:
-            self._watches[name] = {"own": Stopwatch(self._trial(name, True), A_TURN)}
+            self._watches[name] = {"own": self._watch(name, True)}
         self._turn(name, "own")
 
     def _make_plain(self, name: str) -> None:
         if self._watches[name]["own"].trial.step.name != "plain":
-            self._watches[name]["plain"] = Stopwatch(self._trial(name, False), A_TURN)
+            self._watches[name]["plain"] = self._watch(name, False)
 
     def _plain(self, name: str) -> None:
         if "plain" in self._watches[name]:
             self._after_others(name)
             self._turn(name, "plain")
+
+    def _watch(self, name: str, own: bool) -> Stopwatch:
+        began = perf_counter()
+        watch = Stopwatch(self._trial(name, own), A_TURN)
+        self._making += perf_counter() - began
+        return watch
 
     def _after_others(self, name: str) -> None:
         """Have the threads of whoever worked before come to rest."""

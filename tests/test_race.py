@@ -70,7 +70,7 @@ def test_each_has_two_turns_and_those_before_it_come_to_rest(events, trial):
 
 @pytest.mark.parametrize(
     ("what", "takes", "turns"),
-    [("made", 0.03, 5), ("made", 0.1, 3), ("turn", 0.012, 5), ("turn", 0.05, 3), ("rest", 0.2, 3)],
+    [("made", 9, 5), ("turn", 0.012, 5), ("turn", 0.05, 3), ("rest", 0.2, 3)],
 )
 def test_where_there_is_no_time_for_second_turns_there_are_none(
     events, trial, seconds, what, takes, turns
