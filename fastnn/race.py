@@ -21,7 +21,7 @@ Rates: TypeAlias = dict[str, dict[str, float]]
 
 # Seconds of a turn, about, and seconds within which all are to be over, since nobody wants to wait,
 # but for what it takes to make the trials, which may have to be compiled.
-A_TURN, AT_MOST = 0.01, 0.19
+A_TURN, AT_MOST = 0.01, 0.18
 # BLAS's threads look out for more work for a while after they have had some, and would take a
 # processor from a device with threads of its own: they are waited for, with a look at them so often
 # and so long at the most, in seconds.
