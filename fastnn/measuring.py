@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from time import sleep
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from fastnn.comparing import apart, rounding
 from fastnn.data import Dataset, synthetic
 from fastnn.errors import DeviceError
 from fastnn.network import Network
+from fastnn.threads import come_to_rest
 from fastnn.trial import Stopwatch, Trial
 
 __all__ = ["ROUNDS", "Contender", "Contest", "in_turns"]
@@ -25,9 +25,6 @@ STEPS, SAMPLES, FEWEST = 100, 200_000, 4
 # Bytes of samples at the least, about MNIST's: a training finds most of them in no cache.
 AS_LARGE = 47_000_000
 ROUNDS = 5
-# Seconds before each turn: so long the threads of BLAS look out for more work, and would take a
-# processor from whoever comes next.
-REST = 0.15
 
 
 class Contender(NamedTuple):
@@ -150,7 +147,7 @@ def in_turns(trials: Sequence[Trial], seconds: float) -> list[list[float]]:
     times: list[list[float]] = [[] for _ in trials]
     for _ in range(ROUNDS):
         for mine, trial in zip(times, trials, strict=True):
-            sleep(REST if len(trials) > 1 else 0)
+            come_to_rest()
             watch = Stopwatch(trial, seconds / ROUNDS / 2)
             watch.turn()
             mine.append(watch.turn())

@@ -1,4 +1,4 @@
-"""How many threads share a piece of work, and how they are set to it."""
+"""How many threads share a piece of work, how they are set to it, and how others come to rest."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
-from threading import Lock, Thread
+from glob import glob
+from pathlib import Path
+from threading import Lock, Thread, active_count, get_native_id
+from time import perf_counter, sleep
 from typing import Any
 
-__all__ = ["OWN_BLAS", "processors", "team", "together", "using"]
+__all__ = ["OWN_BLAS", "come_to_rest", "processors", "team", "together", "using"]
 
 OWN_BLAS = "scipy_openblas32"  # the package, and so a part of its library's path
+# So often it is looked whether other threads still work, and for so long, in seconds.
+LOOK, REST = 0.001, 0.15
 
 _forced: ContextVar[int | None] = ContextVar("threads", default=None)
 
@@ -53,15 +58,9 @@ class _Limit:
         self._before: list[tuple[Any, int]] = []
 
     def enter(self, threads: int) -> None:
-        from threadpoolctl import ThreadpoolController
-
         with self._lock:
             if not self._blocks:
-                self._before = [
-                    (library, library.num_threads)
-                    for library in ThreadpoolController().lib_controllers
-                    if library.user_api == "blas" and OWN_BLAS not in library.filepath
-                ]
+                self._before = [(library, library.num_threads) for library in _others_blas()]
             self._blocks += 1
             for library, _ in self._before:
                 library.set_num_threads(threads)
@@ -75,6 +74,47 @@ class _Limit:
 
 
 _limit = _Limit()
+
+
+def _others_blas() -> list[Any]:
+    """Return the BLAS of NumPy, and SciPy's if it is loaded, as threadpoolctl holds them."""
+    from threadpoolctl import ThreadpoolController
+
+    return [
+        library
+        for library in ThreadpoolController().lib_controllers
+        if library.user_api == "blas" and OWN_BLAS not in library.filepath
+    ]
+
+
+def come_to_rest() -> None:
+    """Have the processors to the calling thread, as far as this process goes.
+
+    The threads of a BLAS look out for more work for a while, OpenBLAS's for a tenth of a second
+    after a product, and would take a processor from whoever is timed next. OpenBLAS's are sent
+    home. All others that work are waited for, 0.15 s at the most, where the system tells of them.
+    """
+    if not _others_work():
+        return
+    if active_count() == 1:  # a product that another thread is at would never be done
+        for library in _others_blas():
+            # What OpenBLAS itself does before a process forks; the next product has them again.
+            if send_home := getattr(library.dynlib, "blas_thread_shutdown_", None):
+                send_home()
+    end = perf_counter() + REST
+    while _others_work() and perf_counter() < end:
+        sleep(LOOK)
+
+
+def _others_work() -> bool:
+    """Return whether another thread of this process works, as far as the system tells."""
+    this = f"/{get_native_id()}/"
+    for stat in glob("/proc/self/task/*/stat"):
+        with suppress(OSError):  # it has ended
+            state = Path(stat).read_text(encoding="utf-8").rpartition(") ")[2][0]
+            if state == "R" and this not in stat:
+                return True
+    return False
 
 
 def team(work: int, worth: int) -> int:

@@ -113,8 +113,7 @@ class Stopwatch:
         """
         for _ in range(self._calls or self._settle() - 1):
             self._one = min(self._one, self.trial.timed(1))
-            if self._many > 1:
-                self._took = min(self._took, self.trial.timed(self._many))
+            self._took = min(self._took, self.trial.timed(self._many))
         if self._by_call:
             return max(self._took - self._one, 0) / (self._many - 1) or self._took / self._many
         return min(self._took / self._many, self._one)
@@ -124,11 +123,9 @@ class Stopwatch:
 
         What one mini-batch takes does not tell: most of that may be what a call costs once.
         """
-        self._one = took = self.trial.timed(1)
-        self._many = 1
-        if self._by_call:
-            self._many = min(3, self._most)
-            took = self.trial.timed(self._many)
+        self._one = self.trial.timed(1)
+        self._many = min(3, self._most) if self._by_call else 1
+        took = self.trial.timed(self._many)
         while took < self._a_turn / 2 and self._many < self._most:
             likely = math.ceil(self._many * self._a_turn / took)
             self._many = min(4 * self._many, likely, self._most)

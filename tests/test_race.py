@@ -1,8 +1,5 @@
-"""Which device has a turn when, and who is waited for."""
+"""Which device has a turn when, and who has another."""
 
-import hashlib
-import sys
-from threading import Thread
 from types import SimpleNamespace
 
 import pytest
@@ -14,11 +11,17 @@ from fastnn.trial import Stopwatch
 @pytest.fixture
 def seconds():
     """What it takes to make a trial, to have a turn, and to rest."""
-    return {"made": 0.02, "turn": 0.01, "rest": 0.03}
+    return {"made": 0.02, "turn": 0.01, "rest": 0.005}
 
 
 @pytest.fixture
-def events(monkeypatch, seconds):
+def mini_batch():
+    """The seconds of a mini-batch by device and step, which a test may change."""
+    return {("fast", "epoch"): 1e-3, ("fast", "plain"): 5e-3, ("slow", "plain"): 2e-3}
+
+
+@pytest.fixture
+def events(monkeypatch, seconds, mini_batch):
     """What happens, by a clock that only this moves."""
     happened, now = [], [0.0]
 
@@ -27,11 +30,11 @@ def events(monkeypatch, seconds):
         happened.append((what, *who))
 
     def turn(watch):
-        happens("turn", watch.trial.name, watch.trial.step.name)
-        return 1e-3
+        happens("turn", *watch.trial.who)
+        return mini_batch[watch.trial.who]
 
     monkeypatch.setattr(race, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(race, "_rest", lambda: happens("rest"))
+    monkeypatch.setattr(race, "come_to_rest", lambda: happens("rest"))
     monkeypatch.setattr(
         Stopwatch, "__init__", lambda watch, trial, _: setattr(watch, "trial", trial)
     )
@@ -48,40 +51,71 @@ def trial(events):
     def make(name, own):
         step = "epoch" if own and name == "fast" else "plain"
         happens("made", name, step)
-        plan = SimpleNamespace(batch_size=10)
-        return SimpleNamespace(name=name, step=SimpleNamespace(name=step), plan=plan)
+        plan, who = SimpleNamespace(batch_size=10), (name, step)
+        return SimpleNamespace(who=who, step=SimpleNamespace(name=step), plan=plan)
 
     return make
 
 
-def test_each_has_two_turns_and_those_before_it_come_to_rest(events, trial):
+OWN, PLAIN, SLOW = ("fast", "epoch"), ("fast", "plain"), ("slow", "plain")
+
+
+def turns(events):
+    return [tuple(who) for what, *who in events if what == "turn"]
+
+
+def test_all_have_a_turn_after_a_rest_and_then_those_that_may_win(events, trial, seconds):
+    seconds["turn"] = 0.032
     rates, failed = race.race(["fast", "slow"], trial)
-    fast, slow, plain = ("fast", "epoch"), ("slow", "plain"), ("fast", "plain")
-    assert events == [
-        *[("rest",), ("made", *fast), ("turn", *fast)],
-        *[("rest",), ("made", *slow), ("turn", *slow)],
-        # BLAS's threads look out while this is made.
-        *[("made", *plain), ("rest",), ("turn", *plain)],
-        *[("turn", *fast), ("rest",), ("turn", *slow)],
-    ]
-    assert rates == {"fast": {"own": 1e4, "plain": 1e4}, "slow": {"own": 1e4}}
+    assert events[:3] == [("made", *who) for who in (OWN, PLAIN, SLOW)]
+    assert events[3::2] == [("rest",)] * 5
+    assert turns(events) == [OWN, PLAIN, SLOW, OWN, SLOW]
+    assert rates == {"fast": {"own": 1e4, "plain": 2e3}, "slow": {"own": 5e3}}
     assert failed == {}
 
 
 @pytest.mark.parametrize(
-    ("what", "takes", "turns"),
-    [("made", 9, 5), ("turn", 0.012, 5), ("turn", 0.05, 3), ("rest", 0.2, 3)],
+    ("who", "takes", "another"),
+    [
+        (SLOW, 2.9e-3, [OWN, SLOW]),
+        (SLOW, 3.1e-3, []),
+        (OWN, 7e-3, [OWN, PLAIN, SLOW]),
+        (OWN, 3.9e-3, [OWN, SLOW]),
+        (PLAIN, 1.2e-3, [OWN, PLAIN, SLOW]),
+        (PLAIN, 1.3e-3, [OWN, SLOW]),
+        (PLAIN, 0.5e-3, [OWN, PLAIN]),
+    ],
 )
-def test_where_there_is_no_time_for_second_turns_there_are_none(
-    events, trial, seconds, what, takes, turns
-):
-    seconds[what] = takes
+def test_who_may_win_is_told_by_its_rate(events, trial, mini_batch, who, takes, another):
+    mini_batch[who] = takes
     race.race(["fast", "slow"], trial)
-    assert [event[0] for event in events].count("turn") == turns
+    rounds = (len(turns(events)) - 3) // max(1, len(another))
+    assert turns(events) == [OWN, PLAIN, SLOW, *another * rounds]
+    assert rounds > 1 or not another
+
+
+@pytest.mark.parametrize(
+    ("made", "turn", "rounds"),
+    [(0, 0.01, 4), (0.02, 0.02, 4), (0.02, 0.03, 2), (0.02, 0.1, 1), (9, 0.02, 2), (9, 0.04, 1)],
+)
+def test_there_are_turns_while_there_is_time(events, trial, seconds, made, turn, rounds):
+    """That is 0.25 s, or 0.13 s where making takes long; and there are four at the most."""
+    seconds.update(made=made, turn=turn, rest=0)
+    race.race(["fast", "slow"], trial)
+    assert turns(events) == [OWN, PLAIN, SLOW, *[OWN, SLOW] * (rounds - 1)]
+
+
+def test_one_that_is_alone_has_one_turn(events, trial):
+    assert race.race(["slow"], trial) == ({"slow": {"own": 5e3}}, {})
+    assert turns(events) == [SLOW]
+
+
+def test_without_any_there_are_no_rates():
+    assert race.race([], lambda name, own: None) == ({}, {})
 
 
 @pytest.mark.parametrize("fails", ["fast", "slow"])
-def test_who_fails_is_told_and_has_no_other_turn(events, trial, fails):
+def test_who_cannot_be_tried_is_told_and_has_no_turn(events, trial, fails):
     def failing(name, own):
         if name == fails:
             raise DeviceError("no memory")
@@ -93,27 +127,28 @@ def test_who_fails_is_told_and_has_no_other_turn(events, trial, fails):
     assert failed == {fails: "no memory"}
 
 
-@pytest.mark.parametrize(("busy", "waits"), [(0, 0), (0.1, 0.1), (9, 0.15)])
-def test_threads_that_still_work_are_waited_for_but_not_forever(busy, waits, monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(race, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(race, "_others_work", lambda: now[0] < busy)
-    monkeypatch.setattr(race, "sleep", lambda seconds: now.append(now.pop() + seconds))
-    race._rest()
-    assert now[0] == pytest.approx(waits, abs=0.002)
+@pytest.mark.parametrize(
+    ("fails", "turn", "others"),
+    [
+        (OWN, 0, [OWN, SLOW]),
+        (OWN, 1, [OWN, PLAIN, SLOW, OWN, SLOW]),
+        (PLAIN, 0, [OWN, PLAIN, SLOW]),
+        (SLOW, 1, [OWN, PLAIN, SLOW, OWN, SLOW]),
+    ],
+)
+def test_who_fails_is_told_and_has_no_other_turn(events, trial, monkeypatch, fails, turn, others):
+    had = Stopwatch.turn
 
+    def failing(watch):
+        if turns(events).count(fails) == turn and watch.trial.who == fails:
+            had(watch)
+            raise DeviceError("no memory")
+        return had(watch)
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what threads do")
-def test_it_is_seen_whether_another_thread_works():
-    def work():
-        while not seen:
-            hashlib.pbkdf2_hmac("sha256", b"", b"", 2000)  # without Python's lock
-
-    seen = []
-    other = Thread(target=work)
-    other.start()
-    seen.append(any(race._others_work() for _ in range(100)))
-    other.join()
-    assert seen == [True]
-    race._rest()  # from the tests before
-    assert not race._others_work()
+    monkeypatch.setattr(Stopwatch, "turn", failing)
+    rates, failed = race.race(["fast", "slow"], trial)
+    (other,) = {"fast", "slow"} - {fails[0]}
+    assert rates.keys() == {other}
+    assert failed == {fails[0]: "no memory"}
+    assert turns(events)[: len(others)] == others
+    assert fails[0] not in [name for name, _ in turns(events)[len(others) :]]

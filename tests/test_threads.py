@@ -1,14 +1,17 @@
 """How many threads share the work, and that nothing of it stays behind."""
 
+import hashlib
 import os
+import sys
 from threading import Barrier, Thread
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
 from fastnn import threads
-from fastnn.threads import team, together, using
+from fastnn.threads import come_to_rest, team, together, using
 
 
 def blas_threads():
@@ -119,3 +122,66 @@ def test_a_system_without_places_works_as_well(reason, monkeypatch):
     done = []
     together(3, done.append)
     assert sorted(done) == [0, 1, 2]
+
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what threads do")
+
+
+@on_linux
+def test_the_threads_of_blas_are_sent_home_and_come_again_for_a_product(monkeypatch):
+    waited = []
+    monkeypatch.setattr(threads, "sleep", waited.append)
+    monkeypatch.setattr(threads, "active_count", lambda: 1)
+    a = np.random.default_rng(0).random((600, 600))
+    right = a @ a
+    for _ in range(3):
+        come_to_rest()
+        assert not threads._others_work()
+        assert np.array_equal(a @ a, right)
+    if all(hasattr(each.dynlib, "blas_thread_shutdown_") for each in threads._others_blas()):
+        assert not waited
+
+
+@on_linux
+@pytest.mark.parametrize("openblas", [True, False])
+def test_nobody_is_sent_home_while_another_thread_may_be_at_a_product(monkeypatch, openblas):
+    sent, done = [], []
+    library = SimpleNamespace(dynlib=SimpleNamespace())
+    if openblas:
+        library.dynlib.blas_thread_shutdown_ = lambda: sent.append("home")
+    monkeypatch.setattr(threads, "_others_blas", lambda: [library])
+    monkeypatch.setattr(threads, "_others_work", lambda: not sent and not done)
+    monkeypatch.setattr(threads, "sleep", done.append)
+    monkeypatch.setattr(threads, "active_count", lambda: 2)
+    come_to_rest()
+    assert (sent, done) == ([], [0.001])
+    done.clear()
+    monkeypatch.setattr(threads, "active_count", lambda: 1)
+    come_to_rest()
+    assert (sent, done) == ((["home"], []) if openblas else ([], [0.001]))
+
+
+@pytest.mark.parametrize(("busy", "waits"), [(0, 0), (0.1, 0.1), (9, 0.15)])
+def test_threads_that_still_work_are_waited_for_but_not_forever(busy, waits, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(threads, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(threads, "_others_work", lambda: now[0] < busy)
+    monkeypatch.setattr(threads, "sleep", lambda seconds: now.append(now.pop() + seconds))
+    come_to_rest()
+    assert now[0] == pytest.approx(waits, abs=0.002)
+
+
+@on_linux
+def test_it_is_seen_whether_another_thread_works():
+    def work():
+        while not seen:
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 2000)  # without Python's lock
+
+    come_to_rest()  # from the tests before
+    seen = []
+    other = Thread(target=work)
+    other.start()
+    seen.append(any(threads._others_work() for _ in range(100)))
+    other.join()
+    assert seen == [True]
+    assert not threads._others_work()
