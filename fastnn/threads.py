@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
 from glob import glob
 from pathlib import Path
-from threading import Lock, Thread, active_count, get_native_id
+from threading import Lock, Thread, get_native_id
 from time import perf_counter, sleep
 from typing import Any
 
 __all__ = ["OWN_BLAS", "come_to_rest", "processors", "team", "together", "using"]
 
 OWN_BLAS = "scipy_openblas32"  # the package, and so a part of its library's path
-# So often it is looked whether other threads still work, and for so long, in seconds.
+# So often it is looked whether other threads still work, and for so long at the most, in seconds.
 LOOK, REST = 0.001, 0.15
 
 _forced: ContextVar[int | None] = ContextVar("threads", default=None)
@@ -88,15 +89,17 @@ def _others_blas() -> list[Any]:
 
 
 def come_to_rest() -> None:
-    """Have the processors to the calling thread, as far as this process goes.
+    """Leave the processors to the calling thread, as far as this process goes.
 
     The threads of a BLAS look out for more work for a while, OpenBLAS's for a tenth of a second
     after a product, and would take a processor from whoever is timed next. OpenBLAS's are sent
-    home. All others that work are waited for, 0.15 s at the most, where the system tells of them.
+    home, unless there is another thread of Python's. All others that work are waited for, 0.15 s at
+    the most, where the system tells of them.
     """
-    if not _others_work():
+    if _others_work() is False:
         return
-    if active_count() == 1:  # a product that another thread is at would never be done
+    # While another thread is at a product this might never return. Windows has other code for it.
+    if os.name == "posix" and len(sys._current_frames()) == 1:
         for library in _others_blas():
             # What OpenBLAS itself does before a process forks; the next product has them again.
             if send_home := getattr(library.dynlib, "blas_thread_shutdown_", None):
@@ -106,15 +109,15 @@ def come_to_rest() -> None:
         sleep(LOOK)
 
 
-def _others_work() -> bool:
-    """Return whether another thread of this process works, as far as the system tells."""
-    this = f"/{get_native_id()}/"
-    for stat in glob("/proc/self/task/*/stat"):
+def _others_work() -> bool | None:
+    """Return whether another thread of this process works, or None if the system does not tell."""
+    stats, this = glob("/proc/self/task/*/stat"), f"/{get_native_id()}/"
+    for stat in stats:
         with suppress(OSError):  # it has ended
             state = Path(stat).read_text(encoding="utf-8").rpartition(") ")[2][0]
             if state == "R" and this not in stat:
                 return True
-    return False
+    return False if stats else None
 
 
 def team(work: int, worth: int) -> int:

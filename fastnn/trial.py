@@ -121,7 +121,8 @@ class Stopwatch:
     def _settle(self) -> int:
         """Return how many calls last a turn, and find of how many mini-batches; take the first.
 
-        What one mini-batch takes does not tell: most of that may be what a call costs once.
+        What one mini-batch takes does not tell: most of that may be what a call costs once. Of one
+        that is a turn by itself there are two: in the first, threads of BLAS may have to begin.
         """
         self._one = self.trial.timed(1)
         self._many = min(3, self._most) if self._by_call else 1

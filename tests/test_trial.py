@@ -83,6 +83,17 @@ def test_a_single_mini_batch_is_timed_by_itself(monkeypatch, batch_size):
     assert set(calls) == {1}
 
 
+@pytest.mark.parametrize("a_mini_batch", [6e-3, 0.5])
+def test_of_a_mini_batch_that_is_a_turn_by_itself_there_are_two(trial, monkeypatch, a_mini_batch):
+    trial.step.stride = 1
+    _, calls = stepping(monkeypatch, 0, a_mini_batch)
+    watch = Stopwatch(trial, 0.01)
+    for _ in range(2):
+        watch.turn()
+        assert calls == [1, 1]
+        calls.clear()
+
+
 def test_the_real_clock(trial):
     watch = Stopwatch(trial, 0.002)
     first, second = watch.turn(), watch.turn()
